@@ -1,0 +1,65 @@
+# Everything runs in $(VENV), which the first target makes. Options for pip: make test PIP_ARGS="--no-cache-dir"
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP_ARGS ?=
+TEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
+NEEDS = pyproject.toml constraints.txt
+
+.PHONY: help demo test check samples docs overhead-demo clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "nandoctor needs Python 3.10 or newer: make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+
+# a stamp for each set of packages; a larger set holds the smaller ones
+$(VENV)/.with-demo: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV), once; torch is large"
+	$(INSTALL) -e '.[torch,demo]'
+	@touch $@
+
+$(VENV)/.with-test: $(NEEDS) | $(BIN)/python
+	@echo "installing into $(VENV), once; torch is large"
+	$(INSTALL) -e '.[torch,demo,test]'
+	@touch $(VENV)/.with-demo $@
+
+$(VENV)/.with-check: $(NEEDS) | $(BIN)/python
+	$(INSTALL) -e '.[torch,demo,test,check]'
+	@touch $(VENV)/.with-demo $(VENV)/.with-test $@
+
+demo: $(VENV)/.with-demo  ## record a training that goes NaN, name the cause, draw it
+	@mkdir -p demo-out
+	PATH="$(abspath $(BIN)):$$PATH" nandoctor record -o demo-out/run.parquet -- python demo/train_digits.py
+	@set -e; trace=$$(ls -t demo-out/run*.parquet | head -n 1); plot=$${trace%.parquet}-grad-norm.png; \
+	code=0; $(BIN)/nandoctor diagnose $$trace || code=$$?; \
+	if [ $$code -gt 1 ]; then exit $$code; fi; \
+	$(BIN)/nandoctor plot grad-norm $$trace -o $$plot; \
+	printf '\ntrace: %s\nplot:  %s\n' $$trace $$plot
+
+test: $(VENV)/.with-test  ## run the whole test suite
+	$(BIN)/python -m pytest -q $(TEST_ARGS)
+
+check: $(VENV)/.with-check  ## ruff, mypy --strict, and the test suite
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(TEST_ARGS)
+
+samples: $(VENV)/.with-test  ## make sample_logs/ anew from the training scripts in tests/
+	$(BIN)/python tests/make_samples.py
+
+docs: $(VENV)/.with-demo  ## write docs/causes/ from the causes' docstrings
+	$(BIN)/python -m nandoctor.causes.pages
+
+overhead-demo: $(VENV)/.with-demo  ## what recording the demo costs in CPU time
+	$(BIN)/python benchmarks/demo_overhead.py
+
+clean:  ## remove the venv, caches and what the demo wrote
+	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

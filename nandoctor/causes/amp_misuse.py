@@ -1,0 +1,69 @@
+"""GradScaler is called in the wrong order.
+
+What happens
+    Gradients carry the loss scale, 65536 at first, from backward to unscale_.
+    Clipping before unscale_ clips to a 65536th of what was meant. unscale_ twice
+    between two updates raises an error; a way through the loop that leaves out
+    update() does so one batch later.
+
+How to tell it from its neighbours
+    fp16-overflow: a forward value passes 65504, whatever the order of calls.
+    Skips during the first steps, while the scale finds its level, are healthy.
+
+What to do
+    scale(loss).backward(), unscale_, clip, scaler.step, scaler.update: each once a
+    step, update() also on the way that skips a batch.
+
+Sources
+    stability-guide (order of a step), repair-not-skip (unscale_ once)
+"""
+
+import re
+
+from ..evidence import Evidence
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .remedies import repair_not_skip, stability_guide
+
+MESSAGES = re.compile(
+    r"unscale_\(\) has already been called|unscale_\(\) is being called after step|"
+    r"step\(\) has already been called|No inf checks were recorded|Attempting to unscale FP16 gradients",
+    re.IGNORECASE,
+)
+CRASHED = 0.97  # torch says it in words
+ORDER = 0.85  # seen in the order of calls
+CLIPS = 3  # a clip of scaled gradients seen so often is the loop, not an accident
+
+
+def judge(e: Evidence) -> Answer:
+    facts = []
+    crash, calls, gradients = e.crash, e.scaler, e.gradients
+    crashed = crash is not None and MESSAGES.search(crash.message) is not None
+    if crashed and crash is not None:
+        facts.append(Fact(f"{crash.type}: {crash.message.strip().splitlines()[0][:160]}"))
+    if calls is not None and calls.unscaled_twice is not None:
+        facts.append(Fact("unscale_ was called again before update()", step=calls.unscaled_twice))
+    if calls is not None and calls.stepped_without_update is not None:
+        facts.append(
+            Fact(
+                "scaler.step was called again before update()",
+                calls.updates,
+                calls.steps,
+                calls.stepped_without_update,
+            )
+        )
+    clips = gradients.clipped_while_scaled if gradients else 0
+    scale = e.precision.scale_first
+    if clips >= CLIPS and (scale is None or scale > 1):
+        facts.append(Fact(f"{clips} clips saw gradients still multiplied by the loss scale", clips, 0))
+    if not facts:
+        return None
+    return Verdict(CRASHED if crashed else ORDER, f"GradScaler is misused: {facts[0].fact}.", tuple(facts))
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    order, once = stability_guide.amp_order(e), repair_not_skip.unscale_once(e)
+    twice = e.crash is not None or (e.scaler is not None and e.scaler.unscaled_twice is not None)
+    return (once, order) if twice else (order, once)
+
+
+CAUSE = Cause("amp-misuse", "GradScaler called in the wrong order", __doc__, judge, remedies)

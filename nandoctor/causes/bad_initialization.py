@@ -1,0 +1,131 @@
+"""The weights are NaN, uninitialised or far too large before the first step.
+
+What happens
+    Each layer multiplies what it is given by its gain. A gain of 10 over ten
+    layers is ten thousand million: the first loss is absurd or already infinite,
+    and so is the first gradient. torch.empty as a parameter holds whatever was in
+    memory. No learning rate and no clip repairs this.
+
+How to tell it from its neighbours
+    In lr-too-high the first loss is that of an untrained model (ln of the number
+    of classes) and grows afterwards. In corrupt-weights a checkpoint or other code
+    wrote the value. In data-outlier the batch is loud, not the weights.
+
+What to do
+    Initialise by the fan-in rule (Kaiming for ReLU, Xavier for tanh), so that the
+    outputs of each layer have a spread near 1 at the first step, and start over.
+
+Sources
+    nan-guide (unsuitable initialisation, start over), PyTorch's documentation of
+    torch.nn.init
+"""
+
+from ..evidence import Evidence
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .failure import diverged, failed
+from .remedies import nan_guide, repair_not_skip
+from .weighing import Clue, clue, weigh
+from .wording import num
+
+CERTAIN = 0.95  # the weight was seen non-finite before any step
+GAIN = 5.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times Xavier is no rule's
+FAR_GAIN = 14.0  # ten times He, E5
+LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
+AMPLIFIES = 100.0  # rms of the loudest layer / rms of the input in the first pass; healthy nets stay near 1
+LOUD_DATA = 1e3  # then the data explain it
+EARLY = 5  # steps: an initialisation that fails, fails at once
+
+
+def judge(e: Evidence) -> Answer:
+    bad, weights = e.bad, e.weights
+    if not failed(e) or (bad is not None and bad.phase == "input"):
+        return None
+    if bad is not None and bad.phase == "weights" and bad.writer in ("initial", None):
+        return _non_finite(
+            e, bad.tensor or bad.layer or "a weight", 0 if bad.writer == "initial" else bad.step
+        )
+    if weights is not None and weights.bad_at_start is not None and not weights.checkpoint_loads:
+        return _non_finite(e, weights.bad_at_start, 0)
+    if bad is not None and (bad.phase == "weights" or bad.masked_rows):
+        return None
+    clues = _clues(e)
+    if not any(each.weight >= 2 for each in clues):
+        return None
+    loud = weights.worst_layer if weights and (weights.worst_gain or 0) >= GAIN else None
+    first = f"first loss {num(e.loss.first)}" if e.loss else "the first forward pass"
+    layer = f"; {loud} has std {num(weights.worst_std)}" if loud and weights else ""
+    return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
+
+
+def _non_finite(e: Evidence, name: str, step: int) -> Answer:
+    if step > 0:
+        return None
+    what = f"{name} was NaN or Inf before the first step"
+    return Verdict(CERTAIN, f"{what}.", (Fact(what, step=0, layer=name.rpartition(".")[0] or None),))
+
+
+def _clues(e: Evidence) -> list[Clue]:
+    found: list[Clue] = []
+    weights, outputs, loss, data = e.weights, e.activations, e.loss, e.data
+    if weights and weights.worst_gain is not None and weights.worst_gain >= GAIN:
+        weight = 3.5 if weights.worst_gain >= FAR_GAIN else 2.0
+        text = (
+            f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is "
+            + num(weights.worst_gain)
+        )
+        found.append(clue(weight, text, weights.worst_gain, GAIN, 0, weights.worst_layer))
+    elif weights and weights.worst_gain is not None:
+        found.append(clue(-2.0, f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})"))
+    if outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
+        text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
+        found.append(clue(2.5, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
+    elif outputs:
+        found.append(clue(-1.5, "the first forward pass keeps its scale"))
+    over = loss.first_over_expected if loss else None
+    if loss and over is not None and not over < LOSS_OVER:
+        text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
+        found.append(clue(1.5, text, loss.first, loss.expected, 0))
+    elif over is not None:
+        found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))
+    if data and data.first_absmax is not None and data.first_absmax >= LOUD_DATA:
+        found.append(clue(-3.0, f"the data are loud: values up to {num(data.first_absmax)}"))
+    if e.onset.step > EARLY and not diverged(e):
+        found.append(clue(-2.0, f"it went well until step {e.onset.step}"))
+    return found
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    weights, outputs = e.weights, e.activations
+    docs = "https://docs.pytorch.org/docs/stable/nn.init.html"
+    name = "weights"
+    change = "every weight by the fan-in rule: std = sqrt(2 / fan_in) before ReLU"
+    if weights and weights.worst_std and weights.worst_gain and weights.worst_gain > 1.42:
+        name = weights.worst_layer or name
+        change = (
+            f"{name}: std {num(weights.worst_std)} -> {num(weights.worst_std * 1.41 / weights.worst_gain)}"
+        )
+    initialise = Remedy(
+        "Initialise by the fan-in rule",
+        change,
+        docs,
+        None,
+        "torch.nn.init.kaiming_normal_(layer.weight); torch.nn.init.zeros_(layer.bias)",
+    )
+    gain = f" (now {num(outputs.amplification)} times the input)" if outputs and outputs.amplification else ""
+    normalise = Remedy(
+        "Keep each layer's output near 1",
+        f"a LayerNorm between the layers{gain}",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html",
+        None,
+        "torch.nn.LayerNorm(features)",
+    )
+    return (
+        initialise,
+        nan_guide.start_over(e),
+        normalise,
+        nan_guide.clip_one(e),
+        repair_not_skip.repair_weights(e),
+    )
+
+
+CAUSE = Cause("bad-initialization", "The weights were wrong before the first step", __doc__, judge, remedies)

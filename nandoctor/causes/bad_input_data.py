@@ -1,0 +1,81 @@
+"""A batch holds NaN or Inf.
+
+What happens
+    One non-finite number in an input batch passes through every layer and makes
+    the loss NaN. Without a guard the next optimizer step writes NaN into every
+    weight, and nothing recovers.
+
+How to tell it from its neighbours
+    unsafe-op also ends in NaN at a moment when nothing else is wrong; there the
+    operation's operands are finite, here the batch itself is not. In data-outlier
+    the numbers are wild but finite. In bad-labels it is the target that is wrong.
+
+What to do
+    Find the row that the report names and repair or drop it where the data are
+    prepared. Scan every batch once before training. A guard that skips the batch
+    keeps the run alive until then.
+
+Sources
+    nan-guide (data check), monash-stability (validation), repair-not-skip
+"""
+
+from ..evidence import Bad, Evidence
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .remedies import monash_stability, nan_guide, repair_not_skip
+from .targets import is_target
+
+CERTAIN = 0.97  # provenance: the value was seen in the batch, before any operation
+TARGET = 0.6  # the same in a target: bad-labels says it better
+
+
+def judge(e: Evidence) -> Answer:
+    bad = e.bad
+    if bad is None or bad.phase != "input":
+        return None
+    target = is_target(bad)
+    what = f"{place(bad)} holds {bad.kind or 'NaN or Inf'}"
+    facts = [Fact(what, bad.kind, step=bad.step)]
+    if e.data and e.data.bad_batches:
+        facts.append(
+            Fact(
+                f"{e.data.bad_batches} of {e.data.batches} recorded batch tensors hold NaN or Inf",
+                e.data.bad_batches,
+                0,
+            )
+        )
+    against = ("the tensor looks like a target, not an input: see bad-labels",) if target else ()
+    return Verdict(TARGET if target else CERTAIN, f"At step {bad.step} {what}.", tuple(facts), against)
+
+
+def place(bad: Bad) -> str:
+    """tensor 0, row 17, index 3 of batch 12."""
+    parts = [f"tensor {bad.tensor}" if bad.tensor is not None else "the batch"]
+    if bad.row is not None:
+        parts.append(f"row {bad.row}")
+    if bad.index is not None:
+        parts.append(f"index {bad.index}")
+    return ", ".join(parts) + (f" of batch {bad.batch}" if bad.batch is not None else "")
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    bad = e.bad
+    name = place(bad) if bad else "the batch"
+    repair = Remedy(
+        "Repair or drop this row",
+        f"{name}: replace it by a finite value, or leave the row out",
+        nan_guide.SOURCE,
+        "data",
+        "x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)",
+    )
+    others = (
+        nan_guide.scan_data,
+        monash_stability.validate_data,
+        nan_guide.skip_bad_loss,
+        repair_not_skip.repair_outputs,
+        monash_stability.nan_guard,
+        nan_guide.start_over,
+    )
+    return (repair, *(remedy(e) for remedy in others))
+
+
+CAUSE = Cause("bad-input-data", "A batch holds NaN or Inf", __doc__, judge, remedies)

@@ -1,0 +1,106 @@
+"""Labels are NaN, out of range, or all ignored.
+
+What happens
+    A class index that the model has no output for ends the run with an index
+    error, on a GPU with a device-side assert. A batch whose every label is
+    ignored gives a mean over nothing, which is NaN. A NaN in a regression target
+    makes the loss NaN at once.
+
+How to tell it from its neighbours
+    In bad-input-data the NaN is in what the model is given; here in what it is
+    compared with. In data-outlier the targets are wild but finite.
+
+What to do
+    Check the label map: the number of outputs must exceed the largest label, and
+    a label below 0 must be the loss's ignore_index. Leave out batches with no
+    label at all.
+
+Sources
+    nan-guide (wrong labels, data check), PyTorch's documentation of CrossEntropyLoss
+"""
+
+import re
+
+from ..evidence import Evidence
+from .bad_input_data import place
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .failure import failed
+from .remedies import monash_stability, nan_guide
+from .targets import is_target
+
+MESSAGES = re.compile(
+    r"Target -?\d+ is out of bounds|index out of range in self|Class values must be|target label|"
+    r"index -?\d+ is out of bounds for dimension|`?t >= 0 && t < n_classes|"
+    r"all elements of target should be between 0 and 1|cur_target >= 0|srcIndex < srcSelectDimSize|"
+    r"index out of bounds: [-\d<= ]+",
+    re.IGNORECASE,
+)
+CRASHED = 0.96  # the exception says it in words
+SEEN = 0.9  # labels outside the range were recorded, and the run failed
+TARGET_BAD = 0.95  # NaN seen in a target
+LABEL_LOSSES = ("cross_entropy", "nll_loss", "mean", "div", "sum")
+
+
+def judge(e: Evidence) -> Answer:
+    crash, data, bad = e.crash, e.data, e.bad
+    if crash is not None and MESSAGES.search(crash.message):
+        facts = [Fact(f"{crash.type}: {crash.message.strip().splitlines()[0][:160]}")]
+        if data and data.labels_high is not None and data.labels_low is not None:
+            facts.append(
+                Fact(
+                    f"integers in the batches span {data.labels_low:.0f} to {data.labels_high:.0f}",
+                    data.labels_high,
+                )
+            )
+        return Verdict(
+            CRASHED,
+            f"The run ended on an index that is out of range: {crash.message.strip()[:120]}",
+            tuple(facts),
+        )
+    if bad is not None and bad.phase == "input" and is_target(bad):
+        what = f"the target {place(bad)} holds {bad.kind or 'NaN or Inf'}"
+        return Verdict(TARGET_BAD, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step),))
+    if data is None or not failed(e):
+        return None
+    if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:
+        step, tensor = data.all_ignored
+        what = f"every label of {tensor} is -100 at step {step}: the loss is a mean over nothing"
+        return Verdict(SEEN, f"{what[0].upper()}{what[1:]}.", (Fact(what, step=step),))
+    if data.negative_labels and data.labels_low is not None:
+        step, tensor = data.negative_labels
+        what = f"{tensor} holds {data.labels_low:.0f} at step {step}, which is no class and not -100"
+        return Verdict(0.55, f"{what}.", (Fact(what, data.labels_low, 0, step=step),))
+    return None
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    high = e.data.labels_high if e.data else None
+    change = (
+        f"outputs of the model: at least {high + 1:.0f}"
+        if high is not None and high >= 0
+        else "map labels to 0..C-1"
+    )
+    first = Remedy(
+        "Make labels and outputs agree",
+        f"{change}; labels below 0 only as ignore_index",
+        "nan-guide",
+        "data",
+        "assert labels.min() >= 0 and labels.max() < num_classes",
+    )
+    ignore = Remedy(
+        "Leave out batches without a label",
+        "skip a batch whose every label is ignored",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
+        "data",
+        "if (labels != -100).sum() == 0: continue",
+    )
+    return (
+        first,
+        ignore,
+        nan_guide.scan_data(e),
+        monash_stability.validate_data(e),
+        nan_guide.skip_bad_loss(e),
+    )
+
+
+CAUSE = Cause("bad-labels", "Labels out of range, NaN or all ignored", __doc__, judge, remedies)

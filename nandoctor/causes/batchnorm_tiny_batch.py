@@ -1,0 +1,116 @@
+"""BatchNorm took its statistics from one value per channel, or from a few.
+
+What happens
+    With one value per channel the variance is zero and the normalised value is
+    zero, whatever came in: PyTorch refuses ("Expected more than 1 value per
+    channel when training"). The usual culprit is the last, smaller batch of an
+    epoch. With two or three values the statistics are noise, gradients are large
+    and evaluation differs wildly from training.
+
+How to tell it from its neighbours
+    unsafe-op: a hand-written normalisation divides by the std of one row; the
+    operation is then std or div in the user's own code. Here a BatchNorm layer
+    and its count of values per channel are recorded.
+
+What to do
+    Drop the last incomplete batch, or make batches larger, or use a normalisation
+    that does not look across the batch.
+
+Sources
+    nan-guide (BatchNorm with a batch of 1, larger batch), monash-stability
+    (smaller batch: not followed here), PyTorch's documentation of DataLoader
+"""
+
+import re
+
+from ..evidence import Bad, BatchNorm, Evidence
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .failure import failed
+from .remedies import nan_guide
+
+MESSAGES = re.compile(
+    r"Expected more than 1 (value per channel|spatial element) when training", re.IGNORECASE
+)
+CRASHED = 0.97  # torch says it in words
+ONE = 1  # no variance at all
+FEW = 4  # statistics of four values or fewer are noise
+HAND_MADE = ("std", "var", "std_mean", "var_mean")
+
+
+def judge(e: Evidence) -> Answer:
+    crash, norm, bad = e.crash, e.batchnorm, e.bad
+    if crash is not None and MESSAGES.search(crash.message):
+        facts = [Fact(f"{crash.type}: {crash.message.strip().splitlines()[0][:160]}", layer=crash.layer)]
+        if norm is not None:
+            facts.append(
+                Fact(
+                    f"before that {norm.layer} took statistics from {norm.usual} values per channel",
+                    norm.usual,
+                    FEW,
+                    norm.step,
+                    norm.layer,
+                )
+            )
+        return Verdict(
+            CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts)
+        )
+    if not failed(e):
+        return None
+    if bad is not None and bad.op in HAND_MADE and _one_row(bad):
+        what = f"{bad.op} over a batch of one row, in the program's own normalisation"
+        return Verdict(0.6, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
+    if norm is None or norm.fewest > FEW:
+        return None
+    near = abs(norm.step - e.onset.step) <= 2 or norm.usual <= FEW
+    here = bad is not None and "Norm" in (bad.module or "")
+    what = f"{norm.layer} took its statistics from {norm.fewest} values per channel"
+    fact = Fact(what, norm.fewest, FEW, norm.step, norm.layer)
+    return Verdict(
+        _confidence(norm, near, here),
+        f"At step {norm.step} {what}.",
+        (fact,),
+        () if near else ("the run left its path at another step",),
+    )
+
+
+def _confidence(norm: BatchNorm, near: bool, here: bool) -> float:
+    if norm.fewest <= ONE:
+        return 0.93 if near or here else 0.6
+    if here:
+        return 0.7
+    return 0.45 if near else 0.2  # small batches are common: without more they are a candidate
+
+
+def _one_row(bad: Bad) -> bool:
+    x = bad.operand("self", "input")
+    return x is not None and x.rows == 1
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    usual = f" (usually {e.batchnorm.usual} values per channel)" if e.batchnorm else ""
+    docs = "https://docs.pytorch.org/docs/stable/data.html"
+    drop = Remedy(
+        "Drop the last incomplete batch",
+        f"drop_last=False -> drop_last=True{usual}",
+        docs,
+        "batchnorm",
+        "DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True)",
+    )
+    group = Remedy(
+        "A normalisation that ignores the batch",
+        "BatchNorm -> GroupNorm or LayerNorm",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.GroupNorm.html",
+        None,
+        "torch.nn.GroupNorm(num_groups, channels)",
+    )
+    frozen = Remedy(
+        "Use the running statistics for such a batch",
+        "that layer in eval mode when the batch is one row",
+        "nan-guide",
+        "batchnorm",
+        "bn.eval() if len(x) == 1 else bn.train()",
+    )
+    return (drop, nan_guide.larger_batch(e), group, frozen)
+
+
+CAUSE = Cause("batchnorm-tiny-batch", "BatchNorm saw one value per channel", __doc__, judge, remedies)

@@ -1,0 +1,69 @@
+"""NaN or Inf came into the weights from a checkpoint or from other code.
+
+What happens
+    A weight is non-finite although the optimizer did not make it so: a checkpoint
+    that was saved after the damage is loaded, or code writes into a parameter
+    (weight averaging, pruning, a hand-made update). Every batch is NaN from then on.
+
+How to tell it from its neighbours
+    bad-initialization: non-finite before the first step, and no checkpoint was
+    read. lr-too-high: the optimizer itself wrote the value, after the loss had
+    grown. Here the last update was ordinary and the next forward pass was not.
+
+What to do
+    Load an older checkpoint and test it for finite values when it is loaded and
+    when it is saved. Where code writes into weights, look at the line named.
+
+Sources
+    nan-guide (start over), repair-not-skip (repair weights), nan-root-cause
+    (check weights)
+"""
+
+from ..evidence import Evidence
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .remedies import nan_guide, nan_root_cause, repair_not_skip
+
+CERTAIN = 0.95  # the writer was seen
+GUESSED = 0.6  # a foreign write was recorded at that time, the writer of the value was not
+NEAR = 1  # steps between a foreign write and the failure
+
+
+def judge(e: Evidence) -> Answer:
+    bad, weights = e.bad, e.weights
+    if bad is None or bad.phase == "input":
+        return None
+    name = bad.tensor or bad.layer or "a weight"
+    if bad.phase == "weights" and bad.writer in ("load_state_dict", "foreign"):
+        writer = "load_state_dict" if bad.writer == "load_state_dict" else "code other than the optimizer"
+        what = f"{name} is {bad.kind or 'non-finite'}, written by {writer}"
+        facts = [Fact(what, bad.kind, step=bad.step, layer=bad.layer)]
+        if weights and weights.checkpoint_loads:
+            step, call = weights.checkpoint_loads[-1]
+            facts.append(Fact(f"{call} was called", step=step))
+        return Verdict(CERTAIN, f"At step {bad.step} {what}.", tuple(facts))
+    if bad.phase == "weights" and bad.writer is None and weights is not None:
+        near = [(step, p) for step, p in weights.foreign_writes if bad.step - NEAR <= step <= bad.step]
+        if near:
+            what = f"{near[0][1]} was written by code other than the optimizer"
+            return Verdict(GUESSED, f"At step {near[0][0]} {what}.", (Fact(what, step=near[0][0]),))
+    return None
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    name = e.bad.tensor if e.bad and e.bad.tensor else "every tensor"
+    check = Remedy(
+        "Test a checkpoint when it is loaded and saved",
+        f"{name}: must be finite; else load an older checkpoint",
+        "nan-guide",
+        "rollback",
+        "assert all(v.isfinite().all() for v in state.values() if v.is_floating_point())",
+    )
+    return (
+        check,
+        nan_root_cause.check_weights(e),
+        nan_guide.start_over(e),
+        repair_not_skip.repair_weights(e),
+    )
+
+
+CAUSE = Cause("corrupt-weights", "Weights damaged by a checkpoint or by other code", __doc__, judge, remedies)

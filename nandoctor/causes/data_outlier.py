@@ -1,0 +1,116 @@
+"""Finite inputs or targets of wild or un-normalised scale.
+
+What happens
+    One batch is a thousand times louder than the others, or the data were never
+    normalised. The loss and the gradient follow; one step throws the weights so
+    far that the run does not come back.
+
+How to tell it from its neighbours
+    bad-input-data: NaN or Inf in the batch. lr-too-high: the batches are ordinary
+    and updates were too large for steps before. exploding-gradients: the input has
+    its usual scale and the gradient grows inside the network.
+
+What to do
+    Normalise inputs and targets by the training set's mean and spread; find the
+    loud rows and drop or clip them. Gradient clipping keeps one batch from
+    deciding the run.
+
+Sources
+    monash-stability (files of different range, validation, loss cap), nan-guide
+    (outliers), nan-root-cause (adaptive clipping)
+"""
+
+import math
+
+from ..evidence import Evidence
+from .cause import Answer, Cause, Remedy
+from .failure import failed
+from .remedies import monash_stability, nan_guide, nan_root_cause
+from .weighing import Clue, clue, weigh
+from .wording import num
+
+LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
+VERY_LOUD = 300.0  # beyond the study's p10
+UNNORMALISED = 1e3  # never normalised, E25
+SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
+SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
+
+
+def judge(e: Evidence) -> Answer:
+    data = e.data
+    spiked = _spiked(e)
+    if data is None or not (failed(e) or spiked):
+        return None
+    if e.bad is not None and (e.bad.phase in ("input", "weights") or e.bad.masked_rows):
+        return None
+    clues: list[Clue] = []
+    summary = ""
+    ratio = data.loudest_ratio
+    if ratio is not None and ratio >= LOUD:
+        text = f"{data.loudest_tensor} reaches {num(data.loudest_absmax)} at step {data.loudest_step}, "
+        text += f"{num(ratio)} times its usual largest value"
+        clues.append(clue(3.5 if ratio >= VERY_LOUD else 2.2, text, ratio, LOUD, data.loudest_step))
+        summary = f"One loud batch: {text}."
+    if data.first_absmax is not None and data.first_absmax >= UNNORMALISED:
+        text = f"{data.first_tensor} holds values up to {num(data.first_absmax)}: never normalised"
+        clues.append(clue(2.2 if _sane_lr(e) else 1.2, text, data.first_absmax, UNNORMALISED, 0))
+        summary = summary or f"The data were not normalised: {text}."
+    if not clues:
+        return None
+    gradients = e.gradients
+    if gradients and gradients.spike is not None and gradients.spike >= 100:
+        clues.append(
+            clue(
+                0.7,
+                f"the gradient norm jumped {num(gradients.spike)}-fold",
+                gradients.spike,
+                100,
+                e.onset.step,
+            )
+        )
+    if e.optimizer and e.optimizer.update_ratio is not None and e.optimizer.update_ratio >= 0.03:
+        clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
+    return weigh(-1.0, clues, summary)
+
+
+def _spiked(e: Evidence) -> bool:
+    if e.loss is None or e.data is None or not math.isfinite(e.loss.peak):
+        return False
+    loud = e.data.loudest_ratio is not None and e.data.loudest_ratio >= VERY_LOUD
+    return loud and e.loss.peak > SPIKE * max(abs(e.loss.first), 1.0)
+
+
+def _sane_lr(e: Evidence) -> bool:
+    lr = e.optimizer.lr_peak if e.optimizer else None
+    return lr is None or (e.optimizer is not None and lr <= SANE_LR[e.optimizer.adaptive])
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    others = (
+        monash_stability.normalise,
+        nan_guide.clip_one,
+        monash_stability.loss_cap,
+        monash_stability.validate_data,
+        nan_root_cause.adaptive_clip,
+        nan_guide.scan_data,
+        monash_stability.reduce_on_plateau,
+        nan_guide.larger_batch,
+    )
+    found = tuple(remedy(e) for remedy in others)
+    data = e.data
+    if data is None or data.loudest_ratio is None or data.loudest_ratio < LOUD:
+        return found
+    drop = Remedy(
+        "Drop or clip the loud rows",
+        f"{data.loudest_tensor} at step {data.loudest_step}: "
+        f"{num(data.loudest_absmax)} -> at most {num(data.loudest_absmax / data.loudest_ratio * 3)}"
+        if data.loudest_absmax
+        else "values beyond three times the usual range",
+        monash_stability.SOURCE,
+        "data",
+        "x = x.clamp(-limit, limit)",
+    )
+    return (drop, *found)
+
+
+CAUSE = Cause("data-outlier", "Inputs or targets of wild scale", __doc__, judge, remedies)

@@ -1,0 +1,150 @@
+"""Gradients grow through depth or time, or spike on some batches.
+
+What happens
+    Backward multiplies by each layer, or by the same recurrent weight once for
+    each time step. A gain of 1.1 over 200 steps is two hundred million. On most
+    batches it stays small; a longer sequence, a deeper unroll or a rare batch makes
+    one gradient so large that a single update ruins the weights.
+
+How to tell it from its neighbours
+    lr-too-high: updates were too large for steps before. Here they were small
+    against the weights until the spike, and the learning rate is sane.
+    data-outlier: the batch itself is loud. bad-initialization: the first forward
+    pass is absurd already.
+
+What to do
+    Clip the gradient norm at 1.0, before the optimizer's step and after unscale_.
+    Then shorten the unroll, normalise between layers, start recurrent weights
+    orthogonal.
+
+Sources
+    nan-guide and stability-guide (clip 1.0), nan-root-cause (ladder of clips),
+    monash-stability (no clipping was its first cause)
+"""
+
+from ..evidence import Evidence, Gradients
+from .cause import Answer, CannotSay, Cause, Remedy
+from .domains import trespass
+from .failure import HOT_RATIO, failed
+from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
+from .step_size import WARM, lr_weight, ratio_before
+from .weighing import Clue, clue, weigh
+from .wording import num, percent, where
+
+SPIKE = 10.0  # gradient norm against its median before onset; study's healthy runs stay at 1.02
+FAR_SPIKE = 100.0
+GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
+LARGE_FIRST = 1e3  # gradient norm at the first step although loss and weights are ordinary
+COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
+PRIOR = -1.0
+
+
+def judge(e: Evidence) -> Answer:
+    bad, gradients = e.bad, e.gradients
+    if not failed(e):
+        return None
+    if bad is not None and (bad.phase in ("input", "weights") or bad.masked_rows or bad.mode == "eval"):
+        return None
+    if gradients is None:
+        return CannotSay("exploding-gradients: no gradient norms in this trace")
+    clues = [*_growth(e, gradients), *_step_size(e), *_against(e)]
+    peak = gradients.at_onset if gradients.at_onset is not None else gradients.peak
+    usual = f", {num(gradients.pre_median)} before" if gradients.pre_median is not None else ""
+    place = f" First seen at {where(bad)}." if bad is not None else ""
+    return weigh(PRIOR, clues, f"The gradient norm reached {num(peak)} at step {e.onset.step}{usual}.{place}")
+
+
+def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
+    found: list[Clue] = []
+    spike = gradients.spike
+    if spike is not None and spike >= SPIKE:
+        text = f"gradient norm {num(gradients.at_onset)} around step {e.onset.step}, "
+        text += f"median {num(gradients.pre_median)} before"
+        found.append(clue(2.0 if spike >= FAR_SPIKE else 1.3, text, spike, SPIKE, e.onset.step))
+    gain = max(gradients.backward_gain or 0, gradients.backward_gain_at_onset or 0)
+    if gain >= GAIN:
+        text = f"from the last layer to the first the gradient grows {num(gain)}-fold"
+        found.append(clue(1.2, text, gain, GAIN))
+    if gradients.length_coupling is not None and gradients.length_coupling >= COUPLED:
+        text = f"the norm follows the length of the input (correlation {num(gradients.length_coupling)})"
+        found.append(clue(1.5, text, gradients.length_coupling, COUPLED))
+    over = e.loss.first_over_expected if e.loss else None
+    if gradients.first >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e):
+        text = f"gradient norm {num(gradients.first)} at the first step, although the loss was ordinary"
+        found.append(clue(2.5, text, gradients.first, LARGE_FIRST, 0))
+    if (
+        e.bad is not None
+        and e.bad.phase == "backward"
+        and trespass(e.bad) is None
+        and e.bad.dtype != "float16"
+    ):
+        found.append(
+            clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step)
+        )
+    return found
+
+
+def _step_size(e: Evidence) -> list[Clue]:
+    ratio = ratio_before(e)
+    found: list[Clue] = []
+    if ratio is not None and e.onset.window[1] > e.onset.window[0]:
+        text = f"until then updates were {percent(ratio)} of the weights"
+        weight = -3.0 if ratio >= 0.1 else -2.0 if ratio >= HOT_RATIO else 1.5 if ratio < WARM else 0.0
+        found.append(clue(weight, text, ratio, HOT_RATIO))
+    if e.optimizer is not None and e.optimizer.lr is not None:
+        weight = lr_weight(e.optimizer)
+        word = "high" if weight > 0 else "sane"
+        found.append(
+            clue(
+                -weight if weight > 0 else 0.8 if weight < 0 else 0.0,
+                f"lr {num(e.optimizer.lr)} is {word} for {e.optimizer.name}",
+                e.optimizer.lr,
+            )
+        )
+    return found
+
+
+def _against(e: Evidence) -> list[Clue]:
+    found: list[Clue] = []
+    data, gradients, bad = e.data, e.gradients, e.bad
+    if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
+        found.append(clue(-3.0, f"the batch itself was {num(data.loudest_ratio)} times louder than usual"))
+    if data and data.first_absmax is not None and data.first_absmax >= 1e3:
+        found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if _far_weights(e):
+        found.append(clue(-3.0, "weights were far too large before the first step"))
+    if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:
+        found.append(clue(-1.5, f"gradients were clipped at {num(gradients.max_norm)}"))
+    if bad is not None and trespass(bad) is not None and e.onset.run_up < 2:
+        found.append(clue(-3.0, f"{bad.op} left its domain"))
+    if bad is not None and bad.dtype == "float16":
+        found.append(clue(-1.5, "the value was born in float16"))
+    return found
+
+
+def _far_weights(e: Evidence) -> bool:
+    return e.weights is not None and e.weights.worst_gain is not None and e.weights.worst_gain >= 5
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    clips = e.gradients is not None and e.gradients.max_norm is not None
+    ladder = [nan_guide.clip_half] if clips else [nan_guide.clip_one, nan_guide.clip_half]
+    ladder += [
+        nan_root_cause.adaptive_clip,
+        nan_root_cause.check_gradients,
+        nan_guide.lower_lr,
+        nan_guide.warm_up_cosine,
+        monash_stability.loss_cap,
+        nan_guide.adamw,
+        monash_stability.adamw,
+        nan_root_cause.watch_norm,
+        nan_guide.larger_batch,
+        monash_stability.smaller_batch,
+        repair_not_skip.repair_gradients,
+        monash_stability.nan_guard,
+        nan_guide.start_over,
+    ]
+    return tuple(remedy(e) for remedy in ladder)
+
+
+CAUSE = Cause("exploding-gradients", "Gradients explode", __doc__, judge, remedies)

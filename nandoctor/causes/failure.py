@@ -1,0 +1,48 @@
+"""Did anything fail at all? Asked before any statistic: what looks scary and recovered is healthy."""
+
+import math
+
+from ..evidence import Evidence
+
+JUMP = 4.0  # onset rule of the study: 4 times the usual loss has left its path
+HUGE = 1e4  # so far above the start that no reward, no GAN and no changing data explains it
+HOT_RATIO = 0.03  # updates against weights before onset: study's lr-too-high p10 is 0.036, healthy p90 0.0041
+BACK = 0.95  # an end above 95 % of the first loss has won nothing
+LONG_ENOUGH = 20  # steps after which a blow-up should have recovered
+
+
+def non_finite(e: Evidence) -> bool:
+    return e.bad is not None
+
+
+def diverged(e: Evidence) -> bool:
+    """The loss ended far above its start, finite, without coming back."""
+    loss = e.loss
+    if e.bad is not None or loss is None or loss.steps < 2:
+        return False
+    start = abs(loss.first)
+    if not math.isfinite(start):
+        return False
+    if math.isfinite(loss.end) and loss.end > HUGE * max(start, 1.0):
+        return True
+    several = e.optimizer is not None and e.optimizer.optimizers > 1  # a GAN's losses play against each other
+    if several or start == 0 or not math.isfinite(loss.end):
+        return False
+    hot = max_ratio(e)
+    if hot is None or hot < HOT_RATIO:
+        return False
+    blown = loss.peak > JUMP * start and loss.end >= BACK * start and loss.steps >= LONG_ENOUGH
+    return loss.end > JUMP * start or blown
+
+
+def max_ratio(e: Evidence) -> float | None:
+    """The largest update against the weights that was seen, before or after onset."""
+    if e.optimizer is None:
+        return None
+    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first)
+    known = [ratio for ratio in seen if ratio is not None]
+    return max(known) if known else None
+
+
+def failed(e: Evidence) -> bool:
+    return non_finite(e) or diverged(e)

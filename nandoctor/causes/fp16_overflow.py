@@ -1,0 +1,147 @@
+"""A half-precision value passed 65504 and became Inf.
+
+What happens
+    float16 has no number above 65504. A larger activation, attention score, square
+    or sum is stored as Inf; the next subtraction, softmax or normalisation turns it
+    into NaN. The same value is nothing special in float32 or bfloat16.
+
+How to tell it from its neighbours
+    In lr-too-high the loss grows first and float32 would fail as well. An overflow
+    of scaled gradients that a GradScaler skips is healthy. In data-outlier one loud
+    batch makes the value. masked-softmax needs a row of nothing but -inf.
+
+What to do
+    Run the part that overflows in float32, or everything in bfloat16. Keep the
+    values small: scale attention scores by 1/sqrt(d), squeeze them, average where
+    you sum. A GradScaler protects gradients only.
+
+Sources
+    nan-guide (mixed precision off, attention clamped), stability-guide (GradScaler),
+    PyTorch's documentation of torch.amp
+"""
+
+from ..evidence import Bad, Evidence
+from .cause import Answer, Cause, Remedy
+from .domains import EXP_LIMIT, drifted
+from .failure import HOT_RATIO, max_ratio
+from .remedies import nan_guide, stability_guide
+from .weighing import Clue, clue, weigh
+from .wording import num, percent, span, where
+
+LIMIT = 65504.0
+NEAR_BITS = 3.0  # three doublings away: a few steps of growth, or one loud batch
+LOUD = 30.0  # input against its running median, E25
+FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
+AMP = "https://docs.pytorch.org/docs/stable/amp.html"
+
+
+def judge(e: Evidence) -> Answer:
+    bad = e.bad
+    if bad is None or bad.dtype != "float16" or bad.phase not in ("forward", "loss", "backward", "optimizer"):
+        return None
+    if bad.masked_rows or any(operand.nan for operand in bad.given()):
+        return None
+    return weigh(
+        0.3, _clues(e, bad), f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}."
+    )
+
+
+def _clues(e: Evidence, bad: Bad) -> list[Clue]:
+    found = [
+        clue(
+            1.0,
+            "the first non-finite value was born in float16, from finite operands",
+            "float16",
+            step=bad.step,
+            layer=bad.layer,
+        )
+    ]
+    found += [
+        clue(0.2, f"its operand: {span(o)}", o.absmax, LIMIT) for o in bad.given()[:2] if o.low == o.low
+    ]
+    if _must_overflow(bad):
+        found.append(clue(2.0, f"{bad.op} of such numbers exceeds 65504", LIMIT, LIMIT, bad.step))
+    headroom = e.precision.headroom_bits
+    if headroom is not None and headroom <= NEAR_BITS:
+        text = (
+            f"{e.precision.loudest_layer or 'an activation'} was {num(headroom)} doublings below 65504 before"
+        )
+        found.append(clue(1.5, text, headroom, NEAR_BITS, layer=e.precision.loudest_layer))
+    slope = e.precision.headroom_slope
+    if slope is not None and slope < -0.05 and e.onset.run_up < 2:
+        found.append(
+            clue(
+                0.8, f"the largest value doubled every {num(-1 / slope)} steps while the loss was flat", slope
+            )
+        )
+    if any(o.zeros for o in bad.given() if o.role == "other") and bad.op == "div":
+        found.append(clue(-3.0, "the divisor holds zeros"))
+    if bad.op in ("log", "sqrt", "rsqrt", "acos", "asin") or (bad.kind == "nan" and bad.op in ("div", "pow")):
+        found.append(clue(-2.5, f"{bad.op} does not overflow: it left its domain"))
+    hot = max_ratio(e)
+    if drifted(e) and hot is not None and hot >= HOT_RATIO:
+        found.append(
+            clue(
+                -2.0,
+                f"the loss grew for {e.onset.run_up} steps before, with updates of {percent(hot)}",
+                hot,
+                HOT_RATIO,
+            )
+        )
+    if e.data and e.data.loudest_ratio is not None and e.data.loudest_ratio >= LOUD:
+        found.append(clue(-1.5, f"the batch was {num(e.data.loudest_ratio)} times louder than usual"))
+    if e.weights and e.weights.worst_gain is not None and e.weights.worst_gain >= FAR_WEIGHTS:
+        found.append(clue(-1.0, f"{e.weights.worst_layer} was far too large from the start"))
+    return found
+
+
+def _must_overflow(bad: Bad) -> bool:
+    """Whether the operands alone explain Inf."""
+    given = [operand.absmax for operand in bad.given() if operand.absmax == operand.absmax]
+    if not given:
+        return False
+    if bad.op == "exp":
+        return max(given) > EXP_LIMIT["float16"]
+    if bad.op in (
+        "pow",
+        "mul",
+        "matmul",
+        "bmm",
+        "linear",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv",
+        "einsum",
+        "baddbmm",
+    ):
+        return max(given) ** 2 > LIMIT or (len(given) > 1 and given[0] * given[1] * 8 > LIMIT)
+    return max(given) > LIMIT / 8
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    layer = e.bad.layer if e.bad and e.bad.layer else None
+    op = e.bad.op if e.bad and e.bad.op else "this operation"
+    island = Remedy(
+        "Run the part that overflows in float32",
+        f"{layer or op}: float16 -> float32",
+        AMP,
+        "amp-order",
+        "with torch.autocast(device_type, enabled=False): y = layer(x.float())",
+    )
+    wide = Remedy(
+        "Use bfloat16, whose range is that of float32",
+        "autocast float16 -> bfloat16",
+        AMP,
+        None,
+        "with torch.autocast(device_type, dtype=torch.bfloat16):",
+    )
+    found = [island, wide, nan_guide.float32(e)]
+    if e.style.attention or op in ("softmax", "matmul", "bmm", "scaled_dot_product_attention"):
+        found.append(nan_guide.clamp_attention(e))
+    found.append(stability_guide.amp_order(e) if e.precision.scaler else stability_guide.grad_scaler(e))
+    found += [nan_guide.skip_bad_loss(e), nan_guide.clip_one(e)]
+    return tuple(found)
+
+
+CAUSE = Cause("fp16-overflow", "A float16 value passed 65504", __doc__, judge, remedies)

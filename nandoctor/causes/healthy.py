@@ -1,0 +1,17 @@
+"""Nothing is wrong, however scary it looks.
+
+What happens
+    No non-finite value reached the loss, a gradient that was used, or a weight, and
+    the loss did not end far above its start.
+
+How to tell it from its neighbours
+    A loss spike that comes back, gradient norms that are large but steady, clipping
+    at every step, the first skips of a GradScaler while its scale finds its level,
+    -inf in a mask, NaN in a value that nothing uses: all of these are healthy.
+
+What to do
+    Nothing. The training may still be slow or bad; that is no numerical fault.
+
+Sources
+    stability-guide (what to watch), PyTorch's documentation of GradScaler
+"""

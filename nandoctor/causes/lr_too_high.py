@@ -1,0 +1,158 @@
+"""The step size is too large for the curvature.
+
+What happens
+    Each update overshoots: it lands higher on the other side of the valley than it
+    started. The gradient there is larger, so the next update is larger too, and
+    loss, gradients and weights grow until a number leaves its type. The operation
+    that makes the first NaN is where it shows, not why. With Adam the loss often
+    jumps to a plateau and stays there without any NaN. A schedule whose peak is too
+    high, a missing warm-up and one hot parameter group are the same fault.
+
+How to tell it from its neighbours
+    exploding-gradients: updates were small against the weights until one batch.
+    data-outlier: the batch itself is loud. bad-initialization: the first loss is
+    absurd already. fp16-overflow: the loss was flat, only the type was too small.
+    Here updates exceed about 3 % of the weights for steps before the failure.
+
+What to do
+    A tenth of the learning rate first. Then clipping and a warm-up, which allow a
+    higher rate again.
+
+Sources
+    nan-guide (learning rate by what is seen), stability-guide (warm-up),
+    nan-root-cause (ladder of clips, OneCycleLR), monash-stability
+"""
+
+from ..evidence import Evidence, Optimizer
+from .cause import Answer, CannotSay, Cause, Remedy, Verdict
+from .domains import may_trespass, trespass
+from .failure import HOT_RATIO, diverged, failed
+from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide
+from .step_size import lr_weight, overshoot_clues
+from .weighing import Clue, clue, weigh
+from .wording import num, path_of_losses, percent, where
+
+FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
+ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
+PRIOR = -1.5
+
+
+def judge(e: Evidence) -> Answer:
+    bad, optimizer = e.bad, e.optimizer
+    if not failed(e):
+        return None
+    if optimizer is not None and not optimizer.lr_finite:
+        found = clue(4.0, "the learning rate itself became NaN or Inf", optimizer.lr)
+        return weigh(0.0, [found], "The schedule gave a learning rate that is not finite.")
+    if bad is not None and (bad.phase == "input" or (bad.phase == "weights" and bad.writer != "optimizer")):
+        return None
+    if bad is not None and (bad.masked_rows or bad.mode == "eval" or e.onset.failed == 0):
+        return None
+    if optimizer is None or max(optimizer.update_ratio or -1, optimizer.update_ratio_first or -1) < 0:
+        return CannotSay("lr-too-high: no optimizer, or no update sizes, in this trace")
+    clues = [*overshoot_clues(e), *_course(e), *_against(e)]
+    return _with_place(e, weigh(PRIOR, clues, _summary(e, optimizer)))
+
+
+def _course(e: Evidence) -> list[Clue]:
+    """How the run came to its end."""
+    found: list[Clue] = []
+    loss, optimizer = e.loss, e.optimizer
+    early = e.onset.failed <= FEW_STEPS
+    first = optimizer.update_ratio_first if optimizer else None
+    if diverged(e) and loss is not None:
+        found.append(
+            clue(
+                2.0,
+                f"the loss went from {num(loss.first)} to {num(loss.end)} and did not come back",
+                loss.end,
+                loss.first,
+            )
+        )
+    elif e.onset.run_up >= 2:
+        text = f"loss grew for {e.onset.run_up} steps before the failure: {path_of_losses(e)}"
+        found.append(clue(1.5, text, loss.growth if loss else None, 1, e.onset.step))
+    elif early and first is not None and first >= 10 * HOT_RATIO:
+        found.append(
+            clue(1.5, f"the first update alone moved the weights by {percent(first)}", first, HOT_RATIO, 0)
+        )
+    elif e.onset.run_up == 0 and not early:
+        found.append(clue(-1.5, "it was sudden: the step before, the loss was ordinary"))
+    if optimizer and optimizer.lr and optimizer.lr_first and optimizer.lr / optimizer.lr_first >= ROSE:
+        text = f"the schedule had raised lr from {num(optimizer.lr_first)} to {num(optimizer.lr)}"
+        found.append(clue(1.5, text, optimizer.lr, optimizer.lr_first, e.onset.step))
+    if optimizer and optimizer.hot_group:
+        found.append(clue(0.7, f"group {optimizer.hot_group} has at least 10 times the lr of another"))
+    return found
+
+
+def _against(e: Evidence) -> list[Clue]:
+    found: list[Clue] = []
+    data, loss, outputs, gradients = e.data, e.loss, e.activations, e.gradients
+    if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
+        found.append(clue(-3.0, f"a batch was {num(data.loudest_ratio)} times louder than usual"))
+    if data and data.first_absmax is not None and data.first_absmax >= 1e3:
+        found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    over = loss.first_over_expected if loss else None
+    if over is not None and over >= 3 and outputs and (outputs.amplification or 0) >= 100:
+        found.append(clue(-3.0, f"the first loss was {num(over)} times the expected already"))
+    if e.weights and e.weights.worst_gain is not None and e.weights.worst_gain >= 14:
+        found.append(clue(-2.0, f"{e.weights.worst_layer} was far too large before the first step"))
+    if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and gradients.first >= 100:
+        found.append(clue(-2.0, f"the gradient norm was {num(gradients.first)} at the first step already"))
+    bad = e.bad
+    if bad is not None and e.onset.run_up < 2 and (trespass(bad) or may_trespass(bad)):
+        found.append(clue(-1.5, f"{bad.op} left its domain while the loss was ordinary"))
+    if bad is not None and bad.dtype == "float16" and e.onset.run_up < 2:
+        found.append(clue(-1.5, "the value was born in float16 while the loss was ordinary"))
+    return found
+
+
+def _summary(e: Evidence, optimizer: Optimizer) -> str:
+    lr = f"lr {num(optimizer.lr)}" if optimizer.lr is not None else "the step size"
+    ratio = optimizer.update_ratio if optimizer.update_ratio is not None else optimizer.update_ratio_first
+    moved = f": each update moved the weights by {percent(ratio)}" if ratio is not None else ""
+    return f"{optimizer.name} with {lr} overshoots from step {e.onset.step} on{moved}."
+
+
+def _with_place(e: Evidence, verdict: Verdict | None) -> Answer:
+    """The proximate operation beside the root."""
+    if verdict is None or e.bad is None:
+        return verdict
+    proximate = clue(
+        0,
+        f"the first {e.bad.kind or 'non-finite value'} then showed at {where(e.bad)}",
+        e.bad.kind,
+        step=e.bad.step,
+        layer=e.bad.layer,
+    ).fact
+    return Verdict(verdict.confidence, verdict.summary, (*verdict.evidence, proximate), verdict.against)
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    clips = e.gradients is not None and e.gradients.max_norm is not None
+    ladder = [
+        nan_guide.lower_lr,
+        nan_guide.clip_half if clips else nan_guide.clip_one,
+        stability_guide.warm_up,
+    ]
+    ladder += [nan_guide.warm_up_cosine, nan_root_cause.adaptive_clip, nan_root_cause.one_cycle]
+    if not clips:
+        ladder.append(nan_guide.clip_half)
+    ladder += [
+        monash_stability.reduce_on_plateau,
+        nan_guide.adamw,
+        monash_stability.lower_lr,
+        nan_guide.larger_batch,
+        stability_guide.lr_with_accumulation,
+        monash_stability.loss_cap,
+        nan_guide.skip_bad_loss,
+        nan_root_cause.check_weights,
+        nan_guide.label_smoothing,
+        nan_root_cause.watch_norm,
+        nan_guide.start_over,
+    ]
+    return tuple(remedy(e) for remedy in ladder)
+
+
+CAUSE = Cause("lr-too-high", "The learning rate is too high", __doc__, judge, remedies)

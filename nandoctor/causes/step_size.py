@@ -1,0 +1,73 @@
+"""Was each step too large for the loss? Read before onset, by lr-too-high and by its neighbour."""
+
+from ..evidence import Evidence, Optimizer
+from .failure import HOT_RATIO
+from .weighing import Clue, clue
+from .wording import num, percent
+
+VERY_HOT = 0.1  # updates of a tenth of the weights: study's lr-too-high median is 0.18
+WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its failing ones (p10 0.036)
+ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
+PROMISED_TOO_MUCH = 1.0  # a step that promises to cut more than the whole loss cannot keep it
+PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
+
+
+def ratio_before(e: Evidence) -> float | None:
+    """Updates against weights before onset; of the first step where there was nothing before."""
+    if e.optimizer is None:
+        return None
+    hottest, whole = e.optimizer.hottest_ratio, e.optimizer.update_ratio
+    if whole is None:
+        whole = e.optimizer.update_ratio_first
+    if hottest is None or whole is None:
+        return whole
+    return max(
+        whole, hottest / 2
+    )  # one matrix alone may run hot; the study's numbers are medians over layers
+
+
+def overshoot_clues(e: Evidence) -> list[Clue]:
+    """Positive weight: steps too large."""
+    found: list[Clue] = []
+    optimizer, ratio = e.optimizer, ratio_before(e)
+    if optimizer is None:
+        return found
+    if ratio is not None:
+        text = f"updates were {percent(ratio)} of the weights before onset"
+        found.append(clue(_by_ratio(ratio), text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
+    promised = None if optimizer.adaptive else optimizer.promised
+    if promised is not None and promised >= PROMISED_TOO_MUCH:
+        text = f"each step promised to cut {num(promised)} times the whole loss"
+        found.append(clue(1.5, text, promised, PROMISED_TOO_MUCH))
+    elif promised is not None and promised < PROMISED_LITTLE:
+        found.append(clue(-1.0, f"a step promised to cut only {percent(promised)} of the loss", promised))
+    weight = lr_weight(optimizer)
+    if optimizer.lr is not None and weight:
+        word = "high" if weight > 0 else "ordinary"
+        momentum = optimizer.settings.get("momentum", 0.0)
+        extra = f", momentum {num(momentum)}" if momentum else ""
+        found.append(
+            clue(weight, f"lr {num(optimizer.lr)}{extra} is {word} for {optimizer.name}", optimizer.lr)
+        )
+    return found
+
+
+def _by_ratio(ratio: float) -> float:
+    if ratio >= VERY_HOT:
+        return 3.0
+    if ratio >= HOT_RATIO:
+        return 2.0
+    if ratio >= WARM:
+        return 0.5
+    return -2.0 if ratio >= ORDINARY else -3.0
+
+
+def lr_weight(optimizer: Optimizer) -> float:
+    """How far the learning rate itself is out of what this kind of optimizer is given."""
+    lr = optimizer.lr
+    if lr is None:
+        return 0.0
+    if optimizer.adaptive:
+        return 2.0 if lr >= 0.05 else 1.0 if lr >= 0.01 else -1.5 if lr <= 1e-3 else 0.0
+    effective = lr / max(1 - optimizer.settings.get("momentum", 0.0), 1e-3)
+    return 1.5 if effective >= 5 else 0.5 if effective >= 1 else -0.7 if effective <= 0.1 else 0.0

@@ -1,0 +1,142 @@
+"""An operation left its domain.
+
+What happens
+    log of 0, 0 divided by 0, sqrt of a sum of squares that is exactly 0 (whose
+    derivative is infinite), acos at 1, exp above 88: the formula is right on paper
+    and undefined for one value that training reaches sooner or later. torch.where
+    does not help in backward: the branch that is thrown away still sends 0 * inf.
+
+How to tell it from its neighbours
+    bad-input-data: there the operand was NaN already. masked-softmax: the operand
+    is a row of -inf. lr-too-high: the operand drifted out of range because the run
+    had diverged; then the operation is where it showed, not why.
+
+What to do
+    Keep the operand inside the domain: add eps inside the log, the sqrt and the
+    divisor, clamp before acos and exp, or use the function that was made for it
+    (log_softmax, binary_cross_entropy_with_logits, logsumexp).
+
+Sources
+    PyTorch's documentation of the stable functions; nan-root-cause and
+    nan-guide for the guards
+"""
+
+from ..evidence import Bad, Evidence
+from .cause import Answer, Cause, Remedy
+from .domains import drifted, may_trespass, overflowed, trespass
+from .failure import HOT_RATIO, max_ratio
+from .remedies import nan_guide, nan_root_cause, repair_not_skip
+from .weighing import Clue, clue, weigh
+from .wording import percent, span, where
+
+FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
+KEEP_INSIDE: dict[str, tuple[str, str]] = {
+    "log": (
+        "log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits",
+        "x.clamp_min(1e-8).log()",
+    ),
+    "log1p": ("log1p(x) -> x kept above -1", "torch.log1p(x.clamp_min(-1 + 1e-6))"),
+    "logit": ("logit(p) -> logit(p, eps=1e-6)", "torch.logit(p, eps=1e-6)"),
+    "sqrt": ("sqrt(x) -> sqrt(x + 1e-12)", "torch.sqrt(x + 1e-12)"),
+    "rsqrt": ("rsqrt(x) -> rsqrt(x + 1e-6)", "torch.rsqrt(x + 1e-6)"),
+    "div": ("a / b -> a / (b + 1e-8), or b.clamp_min(1e-8)", "a / b.clamp_min(1e-8)"),
+    "reciprocal": ("1 / x -> 1 / (x + 1e-8)", "1 / x.clamp_min(1e-8)"),
+    "pow": ("x ** p -> (x + 1e-12) ** p", "x.clamp_min(1e-12) ** p"),
+    "acos": ("acos(x) -> x clamped to [-1 + 1e-6, 1 - 1e-6]", "torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6))"),
+    "asin": ("asin(x) -> x clamped to [-1 + 1e-6, 1 - 1e-6]", "torch.asin(x.clamp(-1 + 1e-6, 1 - 1e-6))"),
+    "exp": ("exp(x) -> x clamped to at most 20, or softmax / logsumexp", "x.clamp_max(20).exp()"),
+    "norm": ("norm(x) -> sqrt(sum of squares + 1e-12)", "(x.square().sum(-1) + 1e-12).sqrt()"),
+    "std": ("std over one element -> unbiased=False and eps", "x.std(dim, unbiased=False) + 1e-6"),
+    "var": ("var over one element -> unbiased=False and eps", "x.var(dim, unbiased=False) + 1e-6"),
+    "mean": ("mean over nothing -> sum / count.clamp_min(1)", "x.sum() / max(x.numel(), 1)"),
+    "mul": ("0 * inf -> torch.where on safe operands, both branches finite", "torch.where(ok, safe, 0)"),
+    "where": (
+        "the branch not taken -> safe operand first (double where)",
+        "torch.where(ok, f(torch.where(ok, x, 1.0)), 0.0)",
+    ),
+}
+FALLBACK = (
+    "keep the operand inside the operation's domain: eps or clamp before it",
+    "x = x.clamp(low, high)",
+)
+SAME = {
+    "log2": "log",
+    "log10": "log",
+    "xlogy": "log",
+    "expm1": "exp",
+    "exp2": "exp",
+    "sinh": "exp",
+    "cosh": "exp",
+    "std_mean": "std",
+    "var_mean": "var",
+    "float_power": "pow",
+    "atanh": "logit",
+    "remainder": "div",
+    "fmod": "div",
+}
+
+
+def judge(e: Evidence) -> Answer:
+    bad = e.bad
+    if bad is None or bad.op is None or bad.phase not in ("forward", "loss", "backward") or bad.masked_rows:
+        return None
+    left = trespass(bad)
+    if left is None and not may_trespass(bad):
+        return None
+    if left is None and (overflowed(bad) or any(not operand.finite for operand in bad.given())):
+        return None
+    clues = _clues(e, bad, left)
+    sentence = left or f"{bad.op}, which has a singular point"
+    return weigh(-0.5, clues, f"At {where(bad)}: {sentence}.")
+
+
+def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
+    found = []
+    if left is not None:
+        found.append(clue(3.5, left, _operand_value(bad), step=bad.step, layer=bad.layer))
+    else:
+        text = f"{bad.op} made the first {bad.kind or 'non-finite value'} of finite operands"
+        found.append(clue(2.2, text, bad.kind, step=bad.step, layer=bad.layer))
+    found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
+    ratio = e.optimizer.update_ratio if e.optimizer else None
+    if drifted(e):
+        hot = (max_ratio(e) or 0) >= HOT_RATIO
+        text = f"the loss had left its path {e.onset.run_up} steps before, so the operand drifted there"
+        found.append(clue(-2.5 if hot else -1.0, text, step=e.onset.step))
+    elif ratio is not None and ratio < HOT_RATIO:
+        found.append(
+            clue(
+                0.5,
+                f"until then the run was ordinary: updates {percent(ratio)} of the weights",
+                ratio,
+                HOT_RATIO,
+            )
+        )
+    if bad.dtype == "float16" and bad.kind != "nan" and bad.op in ("exp", "pow", "div"):
+        found.append(clue(-1.5, "the value was born in float16, whose range is small"))
+    return found
+
+
+def _operand_value(bad: Bad) -> float | None:
+    other, x = bad.operand("other"), bad.operand("self", "input")
+    if bad.op == "div" and other is not None:
+        return 0.0 if other.zeros else other.low
+    return x.low if x is not None and x.low == x.low else None
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    bad = e.bad
+    op = bad.op if bad and bad.op else ""
+    change, code = KEEP_INSIDE.get(SAME.get(op, op), FALLBACK)
+    place = f" at {bad.file}:{bad.line}" if bad and bad.file and bad.line else ""
+    first = Remedy(f"Keep {op or 'the operand'} inside its domain", change + place, FUNCTIONS, None, code)
+    others = (
+        nan_guide.skip_bad_loss,
+        nan_root_cause.check_gradients,
+        repair_not_skip.repair_gradients,
+        nan_guide.start_over,
+    )
+    return (first, *(remedy(e) for remedy in others))
+
+
+CAUSE = Cause("unsafe-op", "An operation left its domain", __doc__, judge, remedies)

@@ -1,0 +1,45 @@
+"""nandoctor record [OPTIONS] -- COMMAND..."""
+
+from typing import Annotated
+
+import typer
+
+from nandoctor.cli.record_start import start
+from nandoctor.launch.request import DEFAULT_OUTPUT, Request
+
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="-- COMMAND...", help="the training, as you would type it", show_default=False),
+]
+Output = Annotated[
+    str,
+    typer.Option("-o", "--output", metavar="FILE", help="the trace; if there is one, run.2.parquet ..."),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option("--layers", metavar="REGEX", help="record the tensors of these layers only"),
+]
+WatchStep = Annotated[
+    int | None,
+    typer.Option("--watch-step", metavar="N", help="watch every operation around step N (slow)"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
+Recover = Annotated[
+    str | None,
+    typer.Option("--recover", metavar="SPOOL", help="finish the spool that a killed recording left behind"),
+]
+
+
+def record(
+    command: Command = None,
+    output: Output = DEFAULT_OUTPUT,
+    layers: Layers = None,
+    watch_step: WatchStep = None,
+    quiet: Quiet = False,
+    recover: Recover = None,
+) -> None:
+    """Run a training as it is and record it into a trace.
+
+    The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
+    """
+    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet)))

@@ -1,0 +1,127 @@
+"""Trace -> evidence -> causes -> a ranked Diagnosis."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from nandoctor.causes import CAUSES
+from nandoctor.causes.cause import CannotSay, Cause, Remedy, Verdict
+from nandoctor.causes.failure import failed
+from nandoctor.errors import UserError, nothing_to_diagnose
+from nandoctor.evidence import Bad, Crash, Evidence, fields, gather
+from nandoctor.trace.trace import Trace
+
+SURE_ENOUGH = 0.5  # contract: below it the verdict is `unknown`
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause that may be true, with what speaks for it."""
+
+    cause: str
+    title: str
+    confidence: float
+    summary: str
+    verdict: Verdict
+    remedies: tuple[Remedy, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    path: str
+    command: str | None
+    steps: int
+    exit_code: int | None  # negative: the signal that ended it
+    torch: str | None
+    alive: bool
+    crash: Crash | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`verdict` is the id of a cause, or healthy, or unknown."""
+
+    verdict: str
+    findings: tuple[Finding, ...]  # most probable first; empty when healthy
+    first_nonfinite: Bad | None
+    run: Run
+    evidence: Evidence
+    not_seen: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return self.verdict == "healthy"
+
+
+def diagnose(path: str | Path) -> Diagnosis:
+    """Name the cause of a recorded run's NaN. Raises UserError for what is no readable trace."""
+    from nandoctor.trace.open import open_trace
+
+    return diagnose_trace(open_trace(Path(path)))
+
+
+def diagnose_trace(trace: Trace) -> Diagnosis:
+    evidence = gather(trace)
+    answers = [(cause, cause.judge(evidence)) for cause in CAUSES]
+    findings = sorted(
+        (_finding(cause, answer, evidence) for cause, answer in answers if isinstance(answer, Verdict)),
+        key=lambda finding: -finding.confidence,
+    )
+    run = _run(trace, evidence)
+    if not _trained(trace, evidence) and not findings:
+        raise _nothing(run)
+    sure = bool(findings) and findings[0].confidence >= SURE_ENOUGH
+    sick = failed(evidence) or sure
+    lacking = [answer.missing for _, answer in answers if isinstance(answer, CannotSay)]
+    return Diagnosis(
+        verdict=findings[0].cause if sure else "unknown" if sick else "healthy",
+        findings=tuple(findings) if sick else (),
+        first_nonfinite=evidence.bad,
+        run=run,
+        evidence=evidence,
+        not_seen=tuple(_not_seen(trace, evidence, lacking if sick else [])),
+    )
+
+
+def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
+    return Finding(
+        cause.id, cause.title, verdict.confidence, verdict.summary, verdict, cause.remedies(evidence)
+    )
+
+
+def _run(trace: Trace, evidence: Evidence) -> Run:
+    command = trace.header.get("command")
+    if isinstance(command, (list, tuple)):
+        command = shlex.join(str(word) for word in command)
+    return Run(
+        path=trace.path,
+        command=command if isinstance(command, str) else None,
+        steps=trace.steps,
+        exit_code=fields.whole(trace.end, "exit_code"),
+        torch=fields.words(trace.header, "torch"),
+        alive=trace.alive,
+        crash=evidence.crash,
+    )
+
+
+def _trained(trace: Trace, evidence: Evidence) -> bool:
+    return (
+        trace.steps > 0 or evidence.bad is not None or any(len(trace.rows(k)) for k in ("loss", "backward"))
+    )
+
+
+def _nothing(run: Run) -> UserError:
+    said = f"{run.crash.type}: {run.crash.message}" if run.crash else None
+    return nothing_to_diagnose(run.path, said)
+
+
+def _not_seen(trace: Trace, evidence: Evidence, lacking: list[str]) -> list[str]:
+    found = [
+        f"the {fields.words(note, 'probe') or 'unnamed'} probe failed at step {fields.whole(note, 'step')} and was "
+        f"off afterwards: {fields.words(note, 'error') or 'no reason given'}"
+        for note in trace.notes_of("probe_failed")
+    ]
+    found += [fields.words(note, "text") or "" for note in trace.notes_of("unseen")]
+    if evidence.bad is not None and evidence.bad.unknown:
+        found.append(evidence.bad.unknown)
+    return list(dict.fromkeys(text for text in (*found, *lacking) if text))

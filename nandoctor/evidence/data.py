@@ -1,0 +1,107 @@
+"""What the loader delivered: ranges of float tensors, ranges of labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.schema import BAD
+from ..trace.trace import Rows, Trace
+from .onset import Onset
+from .series import Floats
+from .sizes import elements
+
+IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
+LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
+
+
+@dataclass(frozen=True)
+class Data:
+    loudest_tensor: str | None  # float tensor whose largest value stands out most around onset
+    loudest_ratio: float | None  # its absmax / the median absmax of its other batches, E25
+    loudest_absmax: float | None
+    loudest_step: int | None
+    first_absmax: float | None  # the largest value of the first batch: never normalised?
+    first_tensor: str | None
+    bad_batches: int  # batches that hold NaN or Inf
+    batches: int
+    labels_low: float | None
+    labels_high: float | None
+    negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
+    all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
+
+
+def gather(trace: Trace, onset: Onset) -> Data | None:
+    batches, labels = trace.rows("batch"), trace.rows("labels")
+    if len(batches) == 0:
+        batches = trace.rows("input")  # no DataLoader: what the model was given
+    if len(batches) == 0 and len(labels) == 0:
+        return None
+    batches = batches[batches["mode"] == 0]
+    loudest: tuple[float, str | None, float, int] | None = None
+    for subject in np.unique(batches["subject"]):
+        found = _stands_out(batches[batches["subject"] == subject], onset)
+        if found is not None and (loudest is None or found[0] > loudest[0]):
+            loudest = (found[0], _name(trace, int(subject)), found[1], found[2])
+    first_absmax, first_tensor = _first(trace, batches)
+    low, high = labels["low"], labels["high"]
+    below = labels[(low < 0) & (low != IGNORED_LABEL)]
+    sizes = elements(trace, labels["shape"])
+    empty = labels[(sizes > 0) & (labels["ignored"] >= sizes)]
+    return Data(
+        loudest_tensor=loudest[1] if loudest else None,
+        loudest_ratio=loudest[0] if loudest else None,
+        loudest_absmax=loudest[2] if loudest else None,
+        loudest_step=loudest[3] if loudest else None,
+        first_absmax=first_absmax,
+        first_tensor=first_tensor,
+        bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
+        batches=len(batches),
+        labels_low=float(low.min()) if len(labels) else None,
+        labels_high=float(high.max()) if len(labels) else None,
+        negative_labels=_where(trace, below),
+        all_ignored=_where(trace, empty),
+    )
+
+
+def _absmax(rows: Rows) -> Floats:
+    return np.asarray(np.maximum(np.abs(rows["low"]), np.abs(rows["high"])), np.float64)
+
+
+def _stands_out(rows: Rows, onset: Onset) -> tuple[float, float, int] | None:
+    """(ratio, absmax, step) of the loudest batch around onset against the median of the others."""
+    loud = _absmax(rows)
+    finite = np.isfinite(loud)
+    near = finite & (rows["step"] >= onset.step - LOOK_BACK) & (rows["step"] <= onset.failed)
+    usual = loud[finite & (rows["step"] < onset.step - LOOK_BACK)]
+    if len(usual) == 0:
+        usual = loud[finite & ~near]
+    if not near.any() or len(usual) == 0 or np.median(usual) <= 0:
+        return None
+    place = int(np.argmax(np.where(near, loud, -1)))
+    return float(loud[place] / np.median(usual)), float(loud[place]), int(rows["step"][place])
+
+
+def _first(trace: Trace, batches: Rows) -> tuple[float | None, str | None]:
+    if len(batches) == 0:
+        return None, None
+    first = batches[batches["step"] == batches["step"][0]]
+    loud = _absmax(first)
+    if not np.isfinite(loud).any():
+        return None, None
+    place = int(np.argmax(np.where(np.isfinite(loud), loud, -1)))
+    return float(loud[place]), _name(trace, int(first["subject"][place]))
+
+
+def _where(trace: Trace, rows: Rows) -> tuple[int, str] | None:
+    return (int(rows[0]["step"]), _name(trace, int(rows[0]["subject"])) or "labels") if len(rows) else None
+
+
+def _name(trace: Trace, number: int) -> str | None:
+    subject = trace.subjects.get(number)
+    if subject is None:
+        return None
+    return (
+        f"{subject.name}.{subject.tensor}"
+        if subject.tensor and subject.name
+        else subject.tensor or subject.name
+    )

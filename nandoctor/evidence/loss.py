@@ -1,0 +1,118 @@
+"""How the loss went: where it began, where it ended, how it got there."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Trace
+from .onset import Onset
+from .series import Floats, Series, growth_per_step, median, per_step, rising_share
+from .sizes import elements
+
+TAIL = 10  # steps at the end whose median is "the last loss"
+LONG_TAIL = 20  # one part in so many of a long run is its end
+LAST_VALUES = 6  # losses before the failure that a report prints
+
+
+@dataclass(frozen=True)
+class Loss:
+    """None = the trace cannot tell."""
+
+    steps: int
+    first: float
+    end: float  # median of the last steps; the failing one included
+    best: float | None
+    peak: float
+    pre_median: float | None  # before onset
+    growth: float | None  # factor a step in the run-up, E19
+    rising: float | None  # share of rising steps in the run-up
+    still_growing: bool  # the loss was higher at the end than a tail before
+    expected: float | None  # of an untrained model: ln(classes) or the mean square of the target, E23
+    expected_from: str | None
+    before_failure: tuple[tuple[int, float], ...]  # the last (step, loss) up to the failure
+
+    @property
+    def first_over_expected(self) -> float | None:
+        if self.expected is None or self.expected <= 0:
+            return None
+        return self.first / self.expected
+
+
+def series(trace: Trace) -> Series:
+    """Loss by step. Of several losses the one that fails first, else the one that grew most."""
+    rows = trace.rows("loss")
+    rows = rows[rows["mode"] == 0]
+    candidates = [
+        per_step(rows["step"][rows["subject"] == subject], rows["value"][rows["subject"] == subject])
+        for subject in np.unique(rows["subject"])
+    ]
+    if len(candidates) <= 1:
+        return per_step(rows["step"], rows["value"])
+    failing = [
+        (int(s.steps[~np.isfinite(s.values)][0]), s) for s in candidates if not np.isfinite(s.values).all()
+    ]
+    if failing:
+        return min(failing, key=lambda pair: pair[0])[1]
+    return max(candidates, key=lambda s: (len(s) >= TAIL, _grew(s)))
+
+
+def _grew(losses: Series) -> float:
+    first, end = abs(float(losses.values[0])), abs(float(np.median(losses.values[-TAIL:])))
+    return end / first if first > 0 and math.isfinite(end) else 0.0
+
+
+def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
+    if len(losses) == 0:
+        return None
+    values = losses.values
+    finite = values[np.isfinite(values)]
+    tail = max(TAIL, len(values) // LONG_TAIL)
+    tail = min(tail, max(1, len(values) // 2))
+    run_up = losses.between(onset.step - 2, onset.failed + 1)
+    before = losses.between(*onset.window)
+    until = losses.between(0, onset.failed + 1)
+    expected, source = _expected(trace)
+    end, earlier = _middle(values[-tail:]), median(values[-2 * tail : -tail])
+    return Loss(
+        steps=len(losses),
+        first=float(values[0]),
+        end=end,
+        best=float(finite.min()) if len(finite) else None,
+        peak=float(values.max()) if len(finite) == len(values) else math.inf,
+        pre_median=median(before.values),
+        growth=growth_per_step(run_up),
+        rising=rising_share(run_up),
+        still_growing=earlier is not None and end > earlier,
+        expected=expected,
+        expected_from=source,
+        before_failure=tuple(
+            (int(s), float(v))
+            for s, v in zip(until.steps[-LAST_VALUES:], until.values[-LAST_VALUES:], strict=True)
+        ),
+    )
+
+
+def _middle(values: Floats) -> float:
+    """Median that a NaN does not vanish from."""
+    return float(np.median(values)) if np.isfinite(values).all() else math.nan
+
+
+def _expected(trace: Trace) -> tuple[float | None, str | None]:
+    """The largest loss that an untrained model should show on this data."""
+    best: tuple[float | None, str | None] = (None, None)
+    labels = trace.rows("labels")
+    high = labels["high"][np.isfinite(labels["high"])]
+    if len(high) and high.max() >= 1:
+        classes = int(high.max()) + 1
+        best = (math.log(classes), f"ln {classes} for {classes} classes")
+    batches = trace.rows("batch")
+    batches = batches[:64]  # the first batches are enough, and a long run has many
+    for subject in np.unique(batches["subject"]):
+        rows = batches[batches["subject"] == subject]
+        counts = elements(trace, rows["shape"])
+        with np.errstate(all="ignore"):
+            mean_square = median(rows["norm"] ** 2 / counts)
+        if mean_square is not None and (best[0] is None or mean_square > best[0]):
+            best = (mean_square, "the mean square of the batch")
+    return best

@@ -1,0 +1,109 @@
+"""The weights before the first step, how far they travelled, and who wrote them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..trace.schema import BAD
+from ..trace.trace import Rows, Trace
+from . import fields
+from .sizes import LARGEST
+
+NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
+MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
+
+
+@dataclass(frozen=True)
+class Weights:
+    worst_layer: str | None  # parameter whose initial spread is furthest above the fan-in rule
+    worst_gain: float | None  # its std * sqrt(fan-in): 0.58 nn.Linear's default, 1.0 Xavier, 1.41 He
+    worst_std: float | None
+    worst_absmax: float | None
+    bad_at_start: str | None  # parameter that was non-finite before any step
+    growth: float | None  # norm of all weights, end / start
+    foreign_writes: tuple[tuple[int, str], ...]  # (step, parameter) written by other code than the optimizer
+    checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
+
+
+def gather(trace: Trace) -> Weights | None:
+    rows = trace.rows("weight")
+    foreign = trace.rows("foreign_write")
+    loads = [
+        (step, name) for step, name in _events(trace, trace.rows("checkpoint")) if name.startswith("load")
+    ]
+    if len(rows) == 0 and len(foreign) == 0 and not loads:
+        return None
+    initial = _initial(trace, rows)
+    worst: tuple[float, str, float, float] | None = None
+    classes = _classes(trace)
+    for row in initial:
+        name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
+        owner = classes.get(name.rpartition(".")[0], "")
+        fan_in, count = math.prod(shape[1:]), math.prod(shape)
+        if len(shape) < 2 or not 0 < count <= LARGEST or owner.startswith(NOT_FAN_IN):
+            continue
+        std = float(row["norm"]) / math.sqrt(count)
+        gain = std * math.sqrt(fan_in)
+        if math.isfinite(gain) and (worst is None or gain > worst[0]):
+            worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
+    bad = initial[(initial["flags"] & BAD) != 0]
+    return Weights(
+        worst_layer=worst[1] if worst else None,
+        worst_gain=worst[0] if worst else None,
+        worst_std=worst[2] if worst else None,
+        worst_absmax=worst[3] if worst else None,
+        bad_at_start=_name(trace, int(bad[0]["subject"])) if len(bad) else None,
+        growth=_growth(rows, initial),
+        foreign_writes=tuple(_events(trace, foreign)),
+        checkpoint_loads=tuple(loads),
+    )
+
+
+def _initial(trace: Trace, rows: Rows) -> Rows:
+    """One row for each parameter before the first step; after it, where the step hardly moved the weight."""
+    updates = trace.rows("update")
+    first_step = trace.rows("step")["order"]
+    start = int(min([*first_step[:1], *updates["order"][:1]], default=2**62))
+    _, places = np.unique(rows["subject"], return_index=True)
+    first = rows[np.sort(places)]
+    moved = {int(row["subject"]): float(row["norm"]) for row in updates[updates["step"] == 0]}
+    keep = [
+        int(row["order"]) < start
+        or (int(row["step"]) == 0 and moved.get(int(row["subject"]), math.inf) < MOVED * float(row["norm"]))
+        for row in first
+    ]
+    chosen: Rows = first[np.array(keep, bool)]
+    return chosen
+
+
+def _growth(rows: Rows, initial: Rows) -> float | None:
+    if len(initial) == 0:
+        return None
+    known = rows[np.isin(rows["subject"], initial["subject"]) & np.isfinite(rows["norm"])]
+    _, places = np.unique(known["subject"][::-1], return_index=True)
+    last = known[::-1][places]
+    with np.errstate(all="ignore"):
+        start, end = np.sqrt((initial["norm"] ** 2).sum()), np.sqrt((last["norm"] ** 2).sum())
+    return float(end / start) if start > 0 and np.isfinite(end) else None
+
+
+def _classes(trace: Trace) -> dict[str, str]:
+    """Class of each module by its dotted path."""
+    found: dict[str, str] = {}
+    for note in trace.notes_of("model"):
+        for entry in fields.items(note, "tree"):
+            if isinstance(entry, (list, tuple)) and len(entry) >= 2:
+                found[str(entry[0])] = str(entry[1])
+    return found
+
+
+def _events(trace: Trace, rows: Rows) -> list[tuple[int, str]]:
+    return [(int(row["step"]), _name(trace, int(row["subject"]))) for row in rows[:100]]
+
+
+def _name(trace: Trace, number: int) -> str:
+    subjects: Mapping[int, Any] = trace.subjects
+    return str(subjects[number].name) if number in subjects else str(number)

@@ -1,0 +1,32 @@
+"""The environment of a recorded command: the inject folder in front of PYTHONPATH, settings in variables."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from nandoctor.launch.request import Request
+from nandoctor.launch.secrets import masked
+
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+INJECT = os.path.join(HOME, "recording", "inject")
+
+
+def environment(request: Request, session: str, marks: str, outer: Mapping[str, str]) -> dict[str, str]:
+    """The outer environment, and what makes each Python of the command load inject/sitecustomize.py."""
+    ours = {
+        "NANDOCTOR_HOME": HOME,
+        "NANDOCTOR_OUTPUT": request.output,
+        "NANDOCTOR_SESSION": session,
+        "NANDOCTOR_MARKS": marks,
+        "NANDOCTOR_COMMAND": json.dumps(masked(request.command)),
+    }
+    if request.layers is not None:
+        ours["NANDOCTOR_LAYERS"] = request.layers
+    if request.watch_step is not None:
+        ours["NANDOCTOR_WATCH_STEP"] = str(request.watch_step)
+    inherited = ("NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP")  # settings of a recording around this one
+    kept = {name: value for name, value in outer.items() if name not in inherited}
+    path = kept.get("PYTHONPATH", "")
+    if path.split(os.pathsep)[0] != INJECT:
+        path = INJECT + os.pathsep + path if path else INJECT
+    return {**kept, **ours, "PYTHONPATH": path}

@@ -1,0 +1,70 @@
+"""What nandoctor says on stderr about a recording: two lines where it went well, else the reason."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from nandoctor.errors import printable
+
+ISOLATED = (
+    "nandoctor: nothing was recorded, no trace was written: no Python of this command loaded nandoctor.",
+    "nandoctor: `python -I`, -E and -S switch off the way it comes in (PYTHONPATH); so does a command that "
+    "replaces that variable, or that starts no Python.",
+)
+NO_TORCH = (
+    "nandoctor: nothing was recorded, no trace was written: the command ran Python but never imported torch.",
+    "nandoctor: record the command that trains: nandoctor record -- python train.py",
+)
+NO_TRAINING = (
+    "nandoctor: nothing was recorded, no trace was written: torch was imported, but nothing trained.",
+    "nandoctor: a trace begins where a training does: at the first backward or optimizer step.",
+)
+
+
+def say(*lines: str) -> None:
+    """Print to stderr; a stderr that is closed is no reason to lose the command's exit code."""
+    try:
+        for line in lines:
+            print(printable(line), file=sys.stderr)
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def why_nothing(marks: str) -> tuple[str, ...]:
+    """Words for a command without a trace, from how far its processes came (see inject/sitecustomize.py)."""
+    failed = os.path.join(marks, "failed")
+    if os.path.exists(failed):
+        with open(failed, encoding="utf-8", errors="replace") as file:
+            reason = " ".join(file.read(500).split())
+        return ("nandoctor: nothing was recorded, no trace was written: " + reason,)
+    if os.path.exists(os.path.join(marks, "torch")):
+        return NO_TRAINING
+    return NO_TORCH if os.path.exists(os.path.join(marks, "python")) else ISOLATED
+
+
+def wrote(outputs: Sequence[str]) -> list[str]:
+    """What was written, and the next command to run: on the newest one."""
+    lines = [f"nandoctor: wrote {near(output)}" for output in outputs]
+    return [*lines, f"nandoctor: next: nandoctor diagnose {shlex.quote(near(outputs[-1]))}"]
+
+
+def still_recording(spool: str, pid: object) -> str:
+    return (
+        f"nandoctor: process {pid} still records into {near(spool)}; when it has ended: "
+        f"nandoctor record --recover {shlex.quote(near(spool))}"
+    )
+
+
+def unfinished(spool: str, reason: str) -> str:
+    return (
+        f"nandoctor: could not turn {near(spool)} into a trace: {reason}; it is kept, try again with: "
+        f"nandoctor record --recover {shlex.quote(near(spool))}"
+    )
+
+
+def near(path: str) -> str:
+    """The path as a person would type it here."""
+    short = os.path.relpath(path) if os.path.isabs(path) else path
+    return path if short.startswith(os.pardir) else short

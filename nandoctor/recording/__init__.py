@@ -1,0 +1,1 @@
+"""What runs in the training's process: standard library, torch, and numpy where the training has it."""

@@ -1,0 +1,30 @@
+"""torch has just been imported: read the settings and install the probes."""
+
+import os
+
+from .attach import clean_tracebacks
+from .autopsy.incidents import Alarms
+from .probes import checkpoint, clip, data, exit, forward, guards, loss, optimizer, scaler
+from .probes.weights import Weights
+from .recorder import Recorder
+from .run import Run
+from .settings import from_environment
+
+
+def arm() -> Run:
+    """Begin to record this process. Called once by recording/inject."""
+    run = Run(Recorder(from_environment()))
+    alarms = Alarms(run)
+    weights = Weights(run)
+    clean_tracebacks()
+    forward.install(run, alarms)
+    loss.install(run, alarms, weights)
+    optimizers = optimizer.install(run, alarms, weights)
+    scaler.install(run, alarms, optimizers)
+    clip.install(run, alarms, weights)
+    data.install(run)
+    checkpoint.install(run)
+    guards.install(run, alarms)
+    exit.install(run, alarms)
+    os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
+    return run

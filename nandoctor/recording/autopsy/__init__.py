@@ -1,0 +1,1 @@
+"""After an alarm: from a non-finite value back to the operation that bore it."""

@@ -1,0 +1,164 @@
+"""Operations whose derivative is singular where they stood: the births of a NaN in backward while the loss is finite.
+
+Their operands must be read before backward frees them, so each backward of a model that has such operations looks at
+them first. Verified on torch 2.13: norm, cdist and std at zero have a finite gradient and are not here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..incident import Operand, Place
+from ..names import Layer
+from .linemap import LineMap, operation
+from .operations import stem
+from .values import Graph, describe, order
+
+Reader = Callable[[Graph, Any], Tensor | None]  # a bool tensor: some element stands at the singular point
+
+
+def _saved(name: str, test: Callable[[Tensor], Tensor]) -> Reader:
+    def read(graph: Graph, node: Any) -> Tensor | None:
+        value = graph.saved(node, name)
+        if not isinstance(value, Tensor) and name == "self":
+            value = graph.input(node, 0)
+        return test(value).any() if isinstance(value, Tensor) and value.numel() else None
+
+    return read
+
+
+def _zero(x: Tensor) -> Tensor:
+    return x == 0
+
+
+def _bad(x: Tensor) -> Tensor:
+    return ~torch.isfinite(x)
+
+
+def _zero_or_bad(x: Tensor) -> Tensor:
+    return (x == 0) | ~torch.isfinite(x)
+
+
+def _one(x: Tensor) -> Tensor:
+    return x.abs() >= 1
+
+
+def _divisor(graph: Graph, node: Any) -> Tensor | None:
+    value = graph.saved(node, "other")
+    if not isinstance(value, Tensor):
+        return None
+    # 1/x^2 overflows below about 1e-19 in float32: the derivative is what counts
+    return ((1 / value.detach() ** 2).isinf() | ~torch.isfinite(value)).any()
+
+
+def _power(graph: Graph, node: Any) -> Tensor | None:
+    base, exponent = graph.saved(node, "self"), graph.saved(node, "exponent")
+    if not isinstance(base, Tensor):
+        return None
+    x, p = base.detach(), exponent.detach() if isinstance(exponent, Tensor) else exponent
+    derivative = p * x ** (p - 1)
+    return (~torch.isfinite(derivative)).any()
+
+
+def _both_zero(graph: Graph, node: Any) -> Tensor | None:
+    first, second = graph.saved(node, "self"), graph.saved(node, "other")
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+        return None
+    return ((first == 0) & (second == 0)).any()
+
+
+def _equal_eigenvalues(name: str) -> Reader:
+    def read(graph: Graph, node: Any) -> Tensor | None:
+        values = graph.saved(node, name)
+        if not isinstance(values, Tensor) or values.shape[-1] < 2:
+            return None
+        ordered = values.detach().sort(dim=-1).values
+        gap = ordered.diff(dim=-1).abs()
+        return (gap <= ordered.abs().amax() * torch.finfo(values.dtype).eps).any()
+
+    return read
+
+
+def _product(graph: Graph, node: Any) -> Tensor | None:
+    """0 * inf: a factor that is not finite, whose product was masked out again."""
+    found = None
+    for name in ("self", "other"):
+        value = graph.saved(node, name)
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            bad = (~torch.isfinite(value)).any()
+            found = bad if found is None else found | bad
+    return found
+
+
+SINGULAR: dict[str, Reader] = {
+    "Sqrt": _saved("result", _zero_or_bad),
+    "Rsqrt": _saved("result", _bad),
+    "Reciprocal": _saved("result", _bad),
+    "Pow": _power,
+    "Log": _saved("self", lambda x: x <= 0), "Log2": _saved("self", lambda x: x <= 0),
+    "Log10": _saved("self", lambda x: x <= 0), "Log1P": _saved("self", lambda x: x <= -1),
+    "Acos": _saved("self", _one), "Asin": _saved("self", _one), "Atanh": _saved("self", _one),
+    "Acosh": _saved("self", lambda x: x <= 1),
+    "Div": _divisor,
+    "Atan2": _both_zero,
+    "Exp": _saved("result", _bad), "Exp2": _saved("result", _bad), "Expm1": _saved("result", _bad),
+    "Sinh": _saved("self", lambda x: x.cosh().isinf()), "Cosh": _saved("self", lambda x: x.cosh().isinf()),
+    "Tan": _saved("result", _bad),
+    "Logit": _saved("self", lambda x: (x <= 0) | (x >= 1)), "Erfinv": _saved("self", _one),
+    "Logsumexp": _saved("result", _bad),
+    "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
+    "LinalgEig": _equal_eigenvalues("eigenvalues"),
+    "Mul": _product,
+    "LinalgVectorNorm": lambda graph, node: None, "Norm": lambda graph, node: None,
+}  # fmt: skip
+# present in every model and harmless alone: they do not make a model worth looking at in each backward
+COMMON = frozenset({"Mul", "Div", "LinalgVectorNorm", "Norm"})
+
+
+@dataclass
+class Hazard:
+    """A singular operation of the graph that backward is about to run. Holds no node: that would keep the graph."""
+
+    number: int
+    singular: Tensor  # bool, perhaps on an accelerator: read on alarm only
+    layer: Layer | None  # None: made in the loss
+    loss: bool
+    op: str
+    place: Place
+    operand: Operand | None
+
+
+def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
+    """The singular operations of a graph whose operands could be read; on a CPU only those that stand at the point."""
+    found = []
+    for node in graph.nodes:
+        reader = SINGULAR.get(stem(node)[0])
+        if reader is None:
+            continue
+        try:
+            singular = reader(graph, node)
+        except (RuntimeError, TypeError):
+            continue
+        if singular is None or (singular.device.type == "cpu" and not bool(singular)):
+            continue
+        operand = graph.saved(node, "self")
+        if not isinstance(operand, Tensor):
+            operand = graph.saved(node, "result")
+        known = isinstance(operand, Tensor) and operand.device.type == "cpu"
+        call, line = lines.run.locate(order(node)), lines.lookup(node, graph.nodes)
+        found.append(
+            Hazard(
+                order(node), singular, call.layer if call is not None else None, call is None or call.loss,
+                operation(node, line), line.place if line is not None else Place(),
+                describe("operand", operand) if known else None,
+            )  # fmt: skip
+        )
+    return found
+
+
+def has_singular(nodes: list[Any]) -> bool:
+    """Whether each backward of this model must be looked at beforehand."""
+    return any(stem(node)[0] in SINGULAR and stem(node)[0] not in COMMON for node in nodes)

@@ -1,0 +1,215 @@
+"""The line map: which operation and which line of the user's program made each node of the graph.
+
+A TorchFunctionMode notes every torch call of the first graphs: the range of nodes it made, its public name, the user's line.
+Off afterwards (left on it costs +60 % on a small transformer), on again when a graph of a new size comes.
+"""
+
+import sys
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType, FunctionType
+from typing import Any
+
+import torch
+from torch import _C
+from torch._C._autograd import _get_sequence_nr as sequence_number
+from torch.overrides import TorchFunctionMode
+
+from ..attach import OUR_CALL
+from ..frames import user_place
+from ..incident import Place
+from ..run import Call, Run
+from .operations import public_function, public_name, stem
+from .values import is_leaf, order
+
+FIRST_GRAPHS = 2  # mapped in any case: a GAN's second graph, a warm-up batch
+MAX_GRAPHS = 12  # mapped in all: a loop of varying length gives a new size at each step
+INSIDE = frozenset({"multi_head_attention_forward"})  # too large to be one operation: named by its nodes
+
+
+@dataclass(frozen=True)
+class Line:
+    op: str
+    place: Place
+
+
+@dataclass
+class Noted:
+    start: int
+    end: int
+    line: Line
+
+
+@dataclass
+class LineMap:
+    run: Run
+    mode: "Mode | None" = None
+    graphs: int = 0
+    noted: list[Noted] = field(default_factory=list)  # of the graph in progress
+    sizes: set[int] = field(default_factory=set)  # graphs that were mapped, by their number of nodes
+    # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
+    known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
+    texts: set[tuple[str | None, int | None]] = field(default_factory=set)
+
+    def wanted(self) -> bool:
+        return self.graphs < FIRST_GRAPHS
+
+    def start(self) -> None:
+        if self.mode is None and not _C._functorch.maybe_current_level():
+            self.mode = Mode(self.noted)
+            push(self.mode)
+
+    def stop(self) -> None:
+        if self.mode is not None:
+            remove(self.mode)
+            self.mode = None
+
+    def learn(self, nodes: list[Any]) -> None:
+        """A graph is whole: tie what was noted to its nodes."""
+        by_call = grouped(self.run, nodes)
+        fresh: dict[tuple[str, str], list[list[Line]]] = {}
+        position = sorted(self.noted, key=lambda noted: noted.start)
+        starts = [noted.start for noted in position]
+        for (layer, kind, _), members in by_call.items():
+            lines = [line for node in members if (line := _noted_for(order(node), starts, position)) is not None]
+            if len(lines) == len(members):
+                fresh.setdefault((layer, kind), []).append(lines)
+        for key, calls in fresh.items():
+            self.known.setdefault(key, []).extend(calls)
+        if fresh:
+            self.graphs += 1
+        self.noted.clear()
+        for calls in fresh.values():
+            for lines in calls:
+                for line in lines:
+                    self._keep_text(line.place)
+
+    def _keep_text(self, place: Place) -> None:
+        key = (place.file, place.line)
+        if place.text and key not in self.texts:
+            self.texts.add(key)
+            self.run.recorder.note("line", file=place.file, line=place.line, text=place.text)
+
+    def lookup(self, node: Any, nodes: list[Any]) -> Line | None:
+        """Operation and line of one node of a graph, None where the map cannot tell."""
+        for key, members in grouped(self.run, nodes).items():
+            if node in members:
+                layer, kind, number = key
+                return self._find(self.known.get((layer, kind), []), number, members.index(node), len(members))
+        return None
+
+    def _find(self, calls: list[list[Line]], number: int, place: int, count: int) -> Line | None:
+        fitting = [lines for lines in calls if len(lines) == count]
+        if number < len(calls) and len(calls[number]) == count:
+            return calls[number][place]
+        answers = {(lines[place].op, lines[place].place.file, lines[place].place.line): lines[place] for lines in fitting}
+        if not answers:  # another number of such nodes: only if all of them stand on one line
+            answers = {(line.op, line.place.file, line.place.line): line for lines in calls for line in lines}
+        return next(iter(answers.values())) if len(answers) == 1 else None
+
+
+def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]:
+    """(layer or "", node class, which call of that layer) -> its nodes in order."""
+    result: dict[tuple[str, str, int], list[Any]] = {}
+    locate = locator(run)
+    for node in nodes:
+        if is_leaf(node):
+            continue
+        call = locate(order(node))
+        kind = "".join(stem(node))
+        key = (call.layer.name if call is not None else "", kind, call.number if call is not None else 0)
+        result.setdefault(key, []).append(node)
+    return result
+
+
+def locator(run: Run) -> Callable[[int], Call | None]:
+    """run.locate for many nodes: innermost call by one sweep over the ranges."""
+    edges: list[tuple[int, int, Call]] = []
+    for call in run.calls:
+        if call.end > call.start:
+            edges.append((call.start, call.end, call))
+    edges.sort(key=lambda edge: (edge[0], -edge[1]))
+    owner: dict[int, Call] = {}
+    for start, end, call in edges:  # inner ranges come later and overwrite
+        for number in range(start, end):
+            owner[number] = call
+    return owner.get
+
+
+def _noted_for(number: int, starts: list[int], noted: list[Noted]) -> Line | None:
+    place = bisect_right(starts, number) - 1
+    return noted[place].line if place >= 0 and number < noted[place].end else None
+
+
+class Mode(TorchFunctionMode):
+    """Notes torch calls that made graph nodes. Calls them unchanged, as if from the user's own line."""
+
+    def __init__(self, noted: list[Noted]) -> None:
+        super().__init__()
+        self.noted = noted
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        caller = sys._getframe(1)
+        if caller.f_code is _DISPATCH and caller.f_back is not None and caller.f_back.f_back is not None:
+            caller = caller.f_back.f_back  # handle_torch_function, called by the Python function itself
+        start = sequence_number()
+        result = _as_if_from(caller)(func, args, kwargs or {})
+        end = sequence_number()
+        if end > start:
+            name = getattr(func, "__name__", "")
+            self.noted.append(Noted(start, end, Line("" if name in INSIDE else public_function(name), user_place())))
+        return result
+
+
+_DISPATCH = torch.overrides.handle_torch_function.__code__
+_calls: dict[tuple[str, int], Any] = {}
+
+
+def _call(func: Any, args: Any, kwargs: Any) -> Any: return func(*args, **kwargs)  # noqa: E704  (one line, see below)
+
+
+def _as_if_from(frame: FrameType) -> Any:
+    """_call with the file, line and module of the frame: a warning of torch names the line where Python stands, and it
+    must be the same with and without us."""
+    key = (frame.f_code.co_filename, frame.f_lineno)
+    code = _calls.get(key)
+    if code is None:
+        code = _calls[key] = _call.__code__.replace(co_filename=key[0], co_firstlineno=key[1], co_name=OUR_CALL)
+    return FunctionType(code, frame.f_globals)
+
+
+def push(mode: Any) -> None:
+    """Below the user's own modes, so that leaving one of theirs never takes off ours instead (as torch.set_default_device)."""
+    above = []
+    while torch._C._len_torch_function_stack() > 0:
+        top = _C._pop_torch_function_stack()
+        if _is_default_device(top) and torch._C._len_torch_function_stack() == 0:
+            _C._push_on_torch_function_stack(top)
+            break
+        above.append(top)
+    _C._push_on_torch_function_stack(mode)
+    for other in reversed(above):
+        _C._push_on_torch_function_stack(other)
+
+
+def remove(mode: Any) -> None:
+    """Take one mode off the stack, wherever it stands."""
+    above = []
+    while torch._C._len_torch_function_stack() > 0:
+        top = _C._pop_torch_function_stack()
+        if top is mode:
+            break
+        above.append(top)
+    for other in reversed(above):
+        _C._push_on_torch_function_stack(other)
+
+
+def _is_default_device(mode: Any) -> bool:
+    return type(mode).__name__ == "DeviceContext"
+
+
+def operation(node: Any, line: Line | None) -> str:
+    """The public name of the operation: as the user called it where the map knows, else by the node's class."""
+    kind = stem(node)[0]
+    return line.op if line is not None and line.op else public_name(kind)

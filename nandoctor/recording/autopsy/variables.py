@@ -1,0 +1,92 @@
+"""What the user's running functions hold: read after an alarm only, never kept."""
+
+import math
+import sys
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..frames import is_user_code, relative, user_frame, user_frames
+from ..incident import Place
+from ..nested import tensors
+from ..run import BadTensor
+from ..stats import detach, is_bad, item, measurable
+from .births import kind_of
+
+MAX_VALUES = 2_000  # variables of one frame
+MAX_FRAMES = 6
+
+
+def scalars_with_graph(frame: FrameType | None) -> list[Tensor]:
+    """Non-finite one-element tensors with a graph among the variables of a frame, also inside what they hold."""
+    if frame is None:
+        return []
+    found = []
+    for value in list(frame.f_locals.values())[:MAX_VALUES]:
+        if isinstance(value, (Tensor, dict, tuple, list)) or hasattr(value, "loss"):
+            for _, tensor in tensors(value):
+                if tensor.grad_fn is not None and tensor.numel() == 1 and _bad_scalar(tensor):
+                    found.append(tensor)
+    return found
+
+
+def left_behind() -> list[Tensor]:
+    """Such tensors in the user's innermost functions."""
+    return [tensor for frame in user_frames()[:MAX_FRAMES] for tensor in scalars_with_graph(frame)]
+
+
+def at_exit() -> list[Tensor]:
+    """Such tensors in the functions through which an uncaught exception went, and in the script itself."""
+    found = []
+    link = getattr(sys, "last_traceback", None)
+    while link is not None:
+        if is_user_code(link.tb_frame.f_code):
+            found = scalars_with_graph(link.tb_frame) + found
+        link = link.tb_next
+    main = sys.modules.get("__main__")
+    for value in list(vars(main).values())[:MAX_VALUES] if main is not None else []:
+        if isinstance(value, Tensor) and value.grad_fn is not None and value.numel() == 1 and _bad_scalar(value):
+            found.append(value)
+    return found
+
+
+def _bad_scalar(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not math.isfinite(item(detach(tensor)))
+
+
+def bad_tensor(value: Tensor | None) -> BadTensor | None:
+    """A bad tensor that came from outside the graph, under the name of the variable that holds it."""
+    for frame in user_frames()[:MAX_FRAMES]:
+        for name, held in list(frame.f_locals.items())[:MAX_VALUES]:
+            if not isinstance(held, (Tensor, dict, tuple, list)):
+                continue
+            for path, tensor in tensors(held, name):
+                if tensor.grad_fn is None and not tensor.requires_grad and measurable(tensor) and is_bad(tensor):
+                    place = Place(relative(frame.f_code.co_filename), frame.f_lineno)
+                    return located(tensor, path, "variable", place)
+    return None if value is None else located(value, "", "variable", Place())
+
+
+def located(tensor: Tensor, path: str, source: str, place: Place) -> BadTensor:
+    """Row and index within the row of the first bad element."""
+    flat = tensor.detach().reshape(-1)
+    first = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
+    rows = tensor.shape[0] if tensor.dim() > 0 else 1
+    width = max(flat.numel() // max(rows, 1), 1)
+    kind = kind_of(flat[first : first + 1])
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return BadTensor(path, first // width, first % width, kind, place, source, dtype)
+
+
+def name_of(thing: Any) -> str:
+    """The variable that holds `thing`, "" if none does."""
+    for frame in user_frames()[:MAX_FRAMES]:
+        for name, value in list(frame.f_locals.items())[:MAX_VALUES]:
+            if value is thing:
+                return name
+    return ""
+
+
+__all__ = ["at_exit", "bad_tensor", "left_behind", "located", "name_of", "scalars_with_graph", "user_frame"]

@@ -1,0 +1,48 @@
+"""A probe may fail, the training may not: the first error switches that probe off and is noted in the trace."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import _C
+from torch.compiler import is_compiling
+
+Result = TypeVar("Result")
+
+
+class Guard:
+    """Hands out hooks that never raise, never run in a forked child, and never run while torch compiles."""
+
+    def __init__(self, note: Callable[[str, str], None]) -> None:
+        self.on = True  # off in forked children and after the recording was closed
+        self.failed: set[str] = set()
+        self._inside = threading.local()  # our own torch calls must not be taken for the user's
+        self._note = note
+
+    def __call__(self, probe: str, hook: Callable[..., None]) -> Callable[..., None]:
+        """`hook` as a hook of torch: returns None whatever happens, so that it never replaces a value."""
+
+        def safe(*args: Any, **kwargs: Any) -> None:
+            if is_compiling() or not self.on or probe in self.failed:
+                return
+            if _C._functorch.maybe_current_level() is not None:  # inside vmap or grad: tensors are wrappers
+                return
+            if getattr(self._inside, "busy", False):
+                return
+            self._inside.busy = True
+            try:
+                with _C.DisableTorchFunction():  # our own reading must not be seen by the user's modes nor by ours
+                    hook(*args, **kwargs)
+            except Exception as error:
+                self.fail(probe, error)
+            finally:
+                self._inside.busy = False
+
+        return safe
+
+    def fail(self, probe: str, error: Exception) -> None:
+        self.failed.add(probe)
+        try:
+            self._note(probe, f"{type(error).__name__}: {error}")
+        except Exception:
+            self.on = False  # the trace cannot be written at all

@@ -1,0 +1,197 @@
+"""Module and parameter -> the dotted name that its user knows: named_modules() of the user's model.
+
+A model is the topmost module that holds the one being called: `vae.encoder(x)` names `encoder`, also when `vae`
+itself is never called. With several models the variable or attribute that holds each goes in front (`netD.conv1`).
+"""
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from .frames import user_frames
+
+WRAPPERS = {  # class of a wrapper -> the attribute that holds the user's module
+    "DistributedDataParallel": "module", "DataParallel": "module", "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "OptimizedModule": "_orig_mod", "CheckpointWrapper": "_checkpoint_wrapped_module",
+    "_FabricModule": "_forward_module",
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Layer:
+    """One module of a model."""
+
+    ref: "weakref.ref[nn.Module]"
+    model: "Model"
+    path: str  # inside the model
+    kind: str  # class name
+    leaf: bool
+    subjects: dict[str, int] = field(default_factory=dict)  # path in the output -> subject id
+    calls: int = 0  # in the step
+    calls_step: int = -1
+    began: int = -1  # backward calls so far when it was last called as the outermost module
+    looked: int = 0  # times that the user's variables were looked at since
+
+    @property
+    def name(self) -> str:
+        return self.model.prefixed(self.path)
+
+
+@dataclass(eq=False)
+class Model:
+    ref: "weakref.ref[nn.Module]"
+    names: "Names"
+    variable: str  # what the user calls it
+    parameters: dict[int, str] = field(default_factory=dict)  # id -> path
+
+    def prefixed(self, path: str) -> str:
+        if not self.names.several or not self.variable:
+            return path
+        return f"{self.variable}.{path}" if path else self.variable
+
+
+class Names:
+    """Knows which module belongs to which model. Holds weak references only."""
+
+    def __init__(self, on_model: Any) -> None:
+        self.models: list[Model] = []
+        self.several = False
+        self._layers: dict[int, Layer] = {}
+        self._parents: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[nn.Module], str]] = {}
+        self._on_model = on_model  # called with each new Model
+        register_module_module_registration_hook(self._registered)
+
+    def _registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
+        if isinstance(child, nn.Module):
+            self._parents[id(child)] = (weakref.ref(child), weakref.ref(parent), name)
+
+    def layer(self, module: nn.Module) -> Layer:
+        """The layer of a module that is being called; learns its model on first sight."""
+        layer = self._layers.get(id(module))
+        if layer is not None and layer.ref() is module:
+            return layer
+        top = self._top(module)
+        model = next((known for known in self.models if known.ref() is top), None)
+        if model is None:
+            model = Model(weakref.ref(top), self, variable_of(top))
+            if not is_loss(top):
+                self.models.append(model)
+        self._learn(model, top)
+        found = self._layers.get(id(module))
+        if found is None or found.ref() is not module:  # not in named_modules(): hidden in a list, say
+            found = self._layers[id(module)] = Layer(
+                weakref.ref(module), model, variable_of(module), type(module).__name__, not module._modules
+            )
+        return found
+
+    def known(self, module: nn.Module) -> Layer | None:
+        layer = self._layers.get(id(module))
+        return layer if layer is not None and layer.ref() is module else None
+
+    def _top(self, module: nn.Module) -> nn.Module:
+        top, seen = module, {id(module)}
+        while True:
+            entry = self._parents.get(id(top))
+            if entry is None or entry[0]() is not top:
+                return top
+            parent = entry[1]()
+            if parent is None or parent._modules.get(entry[2]) is not top or id(parent) in seen:
+                return top
+            top = parent
+            seen.add(id(top))
+
+    def _learn(self, model: Model, top: nn.Module) -> None:
+        paths = {id(module): (path, module) for path, module in _user_modules(top)}
+        for path, module in paths.values():
+            known = self.known(module)
+            if known is None or known.model is not model:
+                self._layers[id(module)] = Layer(
+                    weakref.ref(module), model, path, type(module).__name__, not module._modules
+                )
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    model.parameters.setdefault(id(parameter), f"{path}.{name}" if path else name)
+        # a module without parameters (a criterion, a single activation) is no second model
+        self.several = sum(1 for known in self.models if known.parameters and known.ref() is not None) > 1
+        self._on_model(model)
+
+    def layers(self) -> list[Layer]:
+        return list(self._layers.values())
+
+    def modules(self, top: nn.Module) -> list[tuple[str, nn.Module]]:
+        return _user_modules(top)
+
+    def parameters(self, model: Model) -> list[tuple[str, tuple[int, ...], str]]:
+        """(path, shape, dtype) of a model's parameters."""
+        top = model.ref()
+        if top is None:
+            return []
+        return [
+            (f"{path}.{name}" if path else name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for path, module in _user_modules(top)
+            for name, value in module._parameters.items()
+            if value is not None
+        ]
+
+    def parameter(self, parameter: Any) -> tuple[str, str | None]:
+        """(name, class of its module) of a parameter; ("", None) if no known model holds it."""
+        for model in self.models:
+            path = model.parameters.get(id(parameter))
+            top = model.ref()
+            if path is not None and top is not None:
+                owner, _, leaf = path.rpartition(".")
+                module = _at(top, owner)
+                if module is not None and module._parameters.get(leaf) is parameter:
+                    return model.prefixed(path), type(module).__name__
+        return "", None
+
+
+def _user_modules(top: nn.Module) -> list[tuple[str, nn.Module]]:
+    """named_modules() without the wrappers' own names, each module once."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+
+    def visit(module: nn.Module, path: str) -> None:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+        found.append((path, module))
+        inner = WRAPPERS.get(type(module).__name__)
+        for name, child in module._modules.items():
+            if child is not None:
+                visit(child, path if name == inner else (f"{path}.{name}" if path else name))
+
+    visit(top, "")
+    return found
+
+
+def _at(top: nn.Module, path: str) -> nn.Module | None:
+    for candidate, module in _user_modules(top):
+        if candidate == path:
+            return module
+    return None
+
+
+def is_loss(module: nn.Module) -> bool:
+    """A loss of torch.nn, or the user's own module without parameters or buffers in a loss's place."""
+    return type(module).__module__ == "torch.nn.modules.loss"
+
+
+def variable_of(thing: Any) -> str:
+    """The variable or attribute that holds `thing` in the running user program, "" if none is found."""
+    for frame in user_frames():
+        for names in (frame.f_locals, frame.f_globals):
+            for name, value in list(names.items()):
+                if value is thing and name != "self":
+                    return name
+        owner = frame.f_locals.get("self")
+        for name, value in list(getattr(owner, "__dict__", {}).items()):
+            if value is thing:
+                return name
+        for name, value in list(getattr(owner, "__dict__", {}).get("_modules", {}).items()):
+            if value is thing:
+                return name
+    return ""

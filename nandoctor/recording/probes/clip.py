@@ -1,0 +1,39 @@
+"""Gradient clipping by torch's functions: max_norm, and the norm that was there before."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...trace.schema import SCALED
+from ..attach import wrap_function
+from ..autopsy.incidents import Alarms
+from ..frames import user_place
+from ..run import Run
+from .weights import Weights
+
+
+def install(run: Run, alarms: Alarms, weights: Weights) -> None:
+    recorder = run.recorder
+
+    def by_norm(result: Any, parameters: Any, max_norm: float = 0.0, *_: Any, **__: Any) -> None:
+        norm = float(result.detach()) if isinstance(result, Tensor) else float(result)
+        scaled = SCALED if run.scale is not None and not run.unscaled else 0
+        recorder.value("clip", recorder.subject("clip_grad_norm_", "call"), norm, scaled, second=float(max_norm))
+        run.clipped = True
+        if norm != norm or norm in (float("inf"), -float("inf")):
+            watched = [w for _, members in weights.known.values() for w in members]
+            if not scaled and any(w.parameter.grad is not None for w in watched):
+                from ..stats import is_bad
+
+                bad = [(w.name, w.parameter) for w in watched if w.parameter.grad is not None]
+                if any(is_bad(p.grad) for _, p in bad if p.grad is not None) and run.scale is None:
+                    alarms.gradients(bad, user_place())
+
+    def by_value(_: Any, parameters: Any, clip_value: float = 0.0, *__: Any, **___: Any) -> None:
+        recorder.value("clip", recorder.subject("clip_grad_value_", "call"), float("nan"), 0, second=float(clip_value))
+        run.clipped = True
+
+    places = [torch.nn.utils, torch.nn.utils.clip_grad]
+    wrap_function(places, "clip_grad_norm_", after=recorder.guard("clip", by_norm))
+    wrap_function(places, "clip_grad_value_", after=recorder.guard("clip", by_value))

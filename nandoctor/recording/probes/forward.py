@@ -1,0 +1,158 @@
+"""Forward probe: a row for every output of a leaf module, and the range of graph nodes that each module call made."""
+
+import weakref
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, _C, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from ...trace.schema import BAD, NO_GRAD
+from ..autopsy.births import leaf_birth
+from ..autopsy.incidents import Alarms
+from ..names import Layer, is_loss
+from ..nested import tensors
+from ..run import MAX_CALLS, BadTensor, Call, Run, sequence_number
+from ..stats import is_bad, measurable, measure
+from .backward import watch_gradient
+from .data import find_bad
+
+
+def install(run: Run, alarms: Alarms) -> None:
+    """Watch every nn.Module of the process, by torch's global hooks: models stay picklable."""
+    guard = run.recorder.guard
+    register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
+    register_module_forward_hook(guard("forward", partial(after, run, alarms)), with_kwargs=True, always_call=True)
+
+
+def recomputing() -> bool:
+    """Inside backward: activation checkpointing runs the forward again, and stops it half-way."""
+    return bool(_C._current_graph_task_id() != -1)
+
+
+def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -> None:
+    if recomputing():
+        return
+    stack = run.thread.stack
+    layer = run.names.layer(module)
+    if not stack:
+        begin_root(run, alarms, module, layer)
+    stack.append((layer, sequence_number()))
+
+
+def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:
+    """The outermost module call begins."""
+    top = layer.model.ref()
+    run.mode = "train" if (top if top is not None else module).training else "eval"
+    if torch.is_grad_enabled():
+        if run.stale:
+            run.begin_graph()
+        alarms.forward_begins(layer)
+
+
+def after(
+    run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> None:
+    if recomputing():
+        return
+    stack = run.thread.stack
+    layer = run.names.known(module)
+    start = None
+    while stack and layer is not None:  # an exception may have left calls behind
+        entered, begun = stack.pop()
+        if entered is layer:
+            start = begun
+            break
+    if layer is None or start is None:
+        return
+    end = sequence_number()
+    graph = torch.is_grad_enabled()
+    number = run.call_number(layer)
+    outermost = not stack
+    loss = outermost and in_place_of_loss(run, module, layer, output)
+    if graph and len(run.calls) < MAX_CALLS:
+        run.calls.append(Call(layer, number, start, end, loss))
+    if output is None:
+        return
+    if layer.leaf:
+        record_leaf(run, module, layer, number, args, kwargs, output, start, end)
+    if outermost:
+        end_root(run, alarms, layer, args, kwargs, output, graph, loss)
+
+
+def in_place_of_loss(run: Run, module: nn.Module, layer: Layer, output: Any) -> bool:
+    """A loss module of torch.nn, or the user's own: called by itself, without parameters, giving one number."""
+    if is_loss(module):
+        return True
+    return not layer.model.parameters and isinstance(output, Tensor) and output.numel() == 1
+
+
+def record_leaf(
+    run: Run, module: nn.Module, layer: Layer, number: int, args: tuple[Any, ...], kwargs: dict[str, Any],
+    output: Any, start: int, end: int,
+) -> None:  # fmt: skip
+    recorder, graph = run.recorder, torch.is_grad_enabled()
+    if isinstance(module, _BatchNorm) and module.training and args and isinstance(args[0], Tensor):
+        count = args[0].numel() // max(args[0].shape[1] if args[0].dim() > 1 else 1, 1)
+        recorder.value("batchnorm_count", run.subject(layer), float(count), 0 if graph else NO_GRAD)
+    wanted = recorder.settings.wants(layer.name)
+    flags = 0 if graph else NO_GRAD
+    for path, tensor in tensors(output):
+        if not measurable(tensor):
+            continue
+        if wanted and tensor.device.type != "cpu":
+            recorder.add_later("activation", run.subject(layer, path), tensor, flags, run.mode, number)
+        else:
+            stats = measure(tensor)
+            if wanted:
+                recorder.add(
+                    "activation", run.subject(layer, path), stats, tensor,
+                    flags | (BAD if stats.bad else 0), run.mode, number,
+                )  # fmt: skip
+            if stats.bad:
+                recorder.nonfinite_detail(run.subject(layer, path), tensor, run.mode, number)
+                if len(run.births) < 16:
+                    run.births.append(leaf_birth(module, layer, args, kwargs, tensor, start, end))
+        if graph and tensor.grad_fn is not None:
+            if tensor.device.type == "cpu":
+                run.flags[tensor.grad_fn._sequence_nr()] = stats.bad
+            if wanted:
+                watch_gradient(run, layer, path, number, tensor)
+
+
+def end_root(
+    run: Run, alarms: Alarms, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
+    graph: bool, loss: bool,
+) -> None:  # fmt: skip
+    """The outermost module call ends: its inputs, and whether what it returned is finite."""
+    if not loss:
+        record_inputs(run, layer, args, kwargs)
+    for _, tensor in tensors(output):
+        if measurable(tensor) and tensor.device.type == "cpu" and is_bad(tensor):
+            run.bad_outputs.append(weakref.ref(tensor))
+            if run.mode == "eval":
+                alarms.evaluation(layer, tensor)
+            break
+
+
+def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    recorder = run.recorder
+    for path, tensor in (*tensors(args), *tensors(kwargs)):
+        if tensor.grad_fn is not None or not measurable(tensor):
+            continue  # an intermediate value: the user calls the parts of a model one by one
+        subject = run.subject(layer, path, role="input")
+        if tensor.device.type != "cpu":
+            recorder.add_later("input", subject, tensor, 0, run.mode)
+            continue
+        stats = measure(tensor)
+        recorder.add("input", subject, stats, tensor, BAD if stats.bad else 0, run.mode)
+        if stats.bad:
+            first, kind = recorder.nonfinite_detail(subject, tensor, run.mode)
+            known = any(bad.source == "batch" for bad in run.bad_data)
+            if not known and run.mode == "train":
+                run.bad_data.append(find_bad(tensor, path, first, kind, "input"))
+
+
+__all__ = ["BadTensor", "install"]

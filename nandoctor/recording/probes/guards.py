@@ -1,0 +1,55 @@
+"""A guard in the user's loop looks at the loss before backward: if torch.isnan(loss): continue.
+
+Then backward is never called, and what the graph knows must be read now. Looking costs nothing while the loss is finite.
+"""
+
+import math
+import sys
+
+import torch
+from torch import Tensor
+
+from ..attach import watch_lookup, watch_method
+from ..autopsy import variables
+from ..autopsy.incidents import Alarms
+from ..frames import is_user_code, user_place
+from ..run import Run
+from ..stats import detach, item
+
+LOOKS = ("item", "isnan", "isfinite", "isinf", "__float__", "tolist", "numpy", "detach")
+FUNCTIONS = ("isnan", "isfinite", "isinf")
+
+
+def install(run: Run, alarms: Alarms) -> None:
+    guard = run.recorder.guard
+
+    def looked_at(tensor: Tensor) -> None:
+        if tensor.numel() != 1 or not tensor.is_floating_point() or tensor.requires_grad and tensor.grad_fn is None:
+            return
+        if tensor.device.type != "cpu" and sys._getframe(2).f_code.co_name == "detach":
+            return  # would wait for the accelerator
+        if math.isfinite(item(detach(tensor))):
+            return
+        if tensor.grad_fn is not None:
+            alarms.non_finite_loss(tensor)
+        else:
+            for loss in variables.left_behind()[:1]:
+                alarms.non_finite_loss(loss)
+            if run.mode == "eval":
+                alarms.evaluated_value(tensor, user_place())
+
+    def function_looked_up() -> None:
+        frame = sys._getframe(3)
+        if is_user_code(frame.f_code):
+            for loss in variables.scalars_with_graph(frame)[:1]:
+                alarms.non_finite_loss(loss)
+            for reference in run.bad_outputs:
+                output = reference()
+                if output is not None:
+                    alarms.bad_output(output)
+
+    look = guard("guards", looked_at)
+    for name in LOOKS:
+        watch_method(torch.Tensor, name, look)
+    watch_lookup(torch, FUNCTIONS, guard("guards", function_looked_up))
+

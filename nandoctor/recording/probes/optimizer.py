@@ -1,0 +1,164 @@
+"""The optimizer's step: gradients before it, weights and updates after it, learning rates, hyperparameters."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from ..attach import watch_method
+from ..autopsy.incidents import Alarms
+from ..frames import user_place
+from ..run import Run
+from ..stats import detach
+from .weights import Watched, Weights
+
+
+class Optimizers:
+    def __init__(self, run: Run, alarms: Alarms, weights: Weights) -> None:
+        self.run, self.alarms, self.weights = run, alarms, weights
+        self.numbers: dict[int, int] = {}  # id of an optimizer -> its number
+        self.said: dict[int, Any] = {}  # hyperparameters as last noted
+        self.stepped = 0  # steps that were seen, for GradScaler.step
+        self.gradients_finite = True
+
+    def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.weights.first_look()
+        watched = self.weights.of(optimizer)
+        self._describe(optimizer, watched)
+        if not _closure(args, kwargs):  # else the gradients are made within the step
+            self._gradients(optimizer, watched)
+        self.weights.before(watched)
+
+    def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        run = self.run
+        watched = self.weights.of(optimizer)
+        if _closure(args, kwargs):
+            self._gradients(optimizer, watched)
+        number = self.number(optimizer)
+        for place, group in enumerate(optimizer.param_groups):
+            lr = group.get("lr")
+            if lr is not None:
+                run.recorder.value(
+                    "learning_rate", run.recorder.subject(f"{number}.{place}", "optimizer"), float(lr)
+                )
+        was_bad = self.weights.bad_after_step
+        broken = self.weights.after(watched)
+        if broken and self.gradients_finite and not was_bad and run.loss_finite:
+            w = broken[0]
+            if made_by_step(optimizer, w):
+                self.alarms.update(w.name, w.kind, w.parameter, type(optimizer).__name__)
+            else:
+                self.alarms.foreign_weight(w.name, w.kind, w.parameter)
+        self.stepped += 1
+        self.ends()
+
+    def ends(self, skipped: bool = False) -> None:
+        run = self.run
+        run.clipped = False
+        run.foreign = None
+        run.checked_gradients = True
+        run.recorder.step_ends(skipped)
+
+    def _gradients(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
+        run = self.run
+        scale = getattr(optimizer, "grad_scale", None)  # fused optimizers unscale inside their kernel
+        found_inf = getattr(optimizer, "found_inf", None)
+        total, finite = self.weights.gradients(watched, float(scale) if scale is not None else None)
+        self.gradients_finite = finite
+        run.recorder.value(
+            "gradient_norm", run.recorder.subject(f"{self.number(optimizer)}", "optimizer"), total
+        )
+        if not finite and not (found_inf is not None and float(found_inf) > 0):
+            self.alarms.gradients([(w.name, w.parameter) for w in watched], user_place())
+
+    def number(self, optimizer: torch.optim.Optimizer) -> int:
+        return self.numbers.setdefault(id(optimizer), len(self.numbers))
+
+    def _describe(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
+        names = iter(watched)
+        groups = []
+        for group in optimizer.param_groups:
+            described: dict[str, Any] = {
+                key: _plain(value) for key, value in group.items() if key not in ("params", "lr", "initial_lr")
+            }
+            described["parameters"] = [next(names).name for _ in group["params"]]
+            groups.append(described)
+        if self.said.get(id(optimizer)) != groups:
+            self.said[id(optimizer)] = groups
+            self.run.recorder.note(
+                "optimizer", id=self.number(optimizer), name=type(optimizer).__name__,
+                **{"class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"},
+                step=self.run.recorder.step,
+                groups=[
+                    {"lr": _plain(group.get("lr")), **described}
+                    for group, described in zip(optimizer.param_groups, groups, strict=True)
+                ],
+            )  # fmt: skip
+
+    def zero_grad(self) -> None:
+        """zero_grad is looked up: gradients that no step has used are about to vanish."""
+        run = self.run
+        run.recorder.value("zero_grad", run.recorder.subject("zero_grad", "call"), 1.0)
+        if not run.checked_gradients and run.loss_finite:
+            watched = [w for _, members in self.weights.known.values() for w in members]
+            if not watched:
+                return
+            _, finite = self.weights.gradients(watched, None)
+            if not finite:
+                self.alarms.gradients([(w.name, w.parameter) for w in watched])
+            run.checked_gradients = True
+
+
+def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
+    optimizers = Optimizers(run, alarms, weights)
+    guard = run.recorder.guard
+    register_optimizer_step_pre_hook(guard("optimizer", optimizers.before_step))
+    register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step))
+    seen = guard("zero_grad", lambda _: optimizers.zero_grad())
+    watch_method(torch.optim.Optimizer, "zero_grad", seen)
+    watch_method(torch.nn.Module, "zero_grad", seen)
+    return optimizers
+
+
+def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
+    """Whether this step can have made the first bad element of a weight whose gradient is finite.
+
+    A weight that was written between two steps is bad before the step already: a sample may have seen it; else
+    the step made it only by a learning rate, a state or a product that is itself not finite, or a denominator of 0.
+    """
+    flat, grad = detach(w.parameter).reshape(-1), w.parameter.grad
+    place = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
+    if w.sampled is not None and place % w.stride == 0 and place // w.stride < w.sampled.numel():
+        return math.isfinite(float(w.sampled[place // w.stride]))
+    group = next(g for g in optimizer.param_groups if any(p is w.parameter for p in g["params"]))
+    lr = float(group.get("lr") or 0.0)
+    if not math.isfinite(lr) or grad is None:
+        return not math.isfinite(lr)
+    step = lr * float(detach(grad).reshape(-1)[place])
+    if not math.isfinite(step) or abs(step) > torch.finfo(flat.dtype).max:
+        return True
+    state = optimizer.state.get(w.parameter, {})
+    for value in state.values():
+        if isinstance(value, Tensor) and value.numel() == flat.numel():
+            held = float(value.reshape(-1)[place])
+            if not math.isfinite(held):
+                return True
+    second = state.get("exp_avg_sq", state.get("square_avg"))
+    return isinstance(second, Tensor) and float(second.reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
+
+
+def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("closure") is not None or any(callable(value) for value in args[1:2] or args[:1])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 else None
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (int, float, bool, str)) or value is None else str(value)
+
+
+__all__ = ["Optimizers", "install"]

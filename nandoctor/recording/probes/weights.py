@@ -1,0 +1,150 @@
+"""Weights and updates, at each optimizer step: norms by foreach kernels, updates from a sample of elements."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
+from ..run import Run
+from ..stats import detach, ends, is_bad, item, measurable, measure
+
+SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
+
+
+@dataclass
+class Watched:
+    """One parameter of one optimizer."""
+
+    parameter: Tensor
+    name: str
+    kind: str | None
+    weight: int  # subject ids
+    wanted: bool
+    stride: int
+    before: Tensor | None = None
+    sampled: Tensor | None = None  # `before`, kept after the step of an alarm
+
+
+@dataclass
+class Weights:
+    run: Run
+    looked: set[int] = field(default_factory=set)  # parameters whose first values were recorded
+    known: dict[int, tuple[tuple[int, ...], list[Watched]]] = field(default_factory=dict)  # by optimizer
+    versions: dict[int, int] = field(default_factory=dict)
+    bad_after_step: bool = False
+
+    def of(self, optimizer: torch.optim.Optimizer) -> list[Watched]:
+        """The parameters of an optimizer with their names; found again when its groups change."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        key = tuple(id(p) for p in parameters)
+        entry = self.known.get(id(optimizer))
+        if entry is None or entry[0] != key:
+            entry = self.known[id(optimizer)] = (key, [self._watch(p, n) for n, p in enumerate(parameters)])
+        return entry[1]
+
+    def _watch(self, parameter: Tensor, number: int) -> Watched:
+        from ..autopsy.variables import name_of
+
+        name, kind = self.run.names.parameter(parameter)
+        name = name or name_of(parameter) or f"param.{number}"
+        subject = self.run.recorder.subject(name, "parameter", kind, key=f"p{id(parameter)}")
+        stride = max(1, parameter.numel() // SAMPLE)
+        return Watched(parameter, name, kind, subject, self.run.recorder.settings.wants(name), stride)
+
+    def first_look(self) -> None:
+        """Before the first backward: every parameter of every known model as it was initialised."""
+        run = self.run
+        for model in run.names.models:
+            top = model.ref()
+            if top is None or id(top) in self.looked or not model.parameters:
+                continue
+            self.looked.add(id(top))
+            for path, module in run.names.modules(top):
+                for name, value in module._parameters.items():
+                    if value is None or not measurable(value):
+                        continue
+                    full = model.prefixed(f"{path}.{name}" if path else name)
+                    if not run.recorder.settings.wants(full):
+                        continue
+                    subject = run.recorder.subject(full, "parameter", type(module).__name__, key=f"p{id(value)}")
+                    stats = measure(value)
+                    run.recorder.add("weight", subject, stats, value, BAD if stats.bad else 0)
+
+    # --- around a step ---------------------------------------------------------------------------------------
+    def gradients(self, watched: list[Watched], scale: float | None) -> tuple[float, bool]:
+        """Rows for all gradients; (total norm, all finite)."""
+        run, recorder = self.run, self.run.recorder
+        pairs = [(w, w.parameter.grad) for w in watched if w.parameter.grad is not None]
+        pairs = [(w, g) for w, g in pairs if measurable(g)]
+        flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
+        total = 0.0
+        bad = False
+        for (w, grad), norm in zip(pairs, norms([g for _, g in pairs]), strict=True):
+            norm = norm / scale if scale else norm
+            total += norm * norm
+            broken = not math.isfinite(norm) and is_bad(grad)
+            bad = bad or broken
+            if w.wanted:
+                own = flags | (BAD if broken else 0) | (SCALED if run.scale is not None and not scale and not run.unscaled else 0)
+                low, high = item(ends(grad)[0]) if broken else 0.0, item(ends(grad)[1]) if broken else 0.0
+                recorder.add("parameter_gradient", w.weight, (low, high, norm), grad, own)
+            if broken:
+                recorder.nonfinite_detail(w.weight, grad)
+        return math.sqrt(total) if math.isfinite(total) else total, not bad
+
+    def before(self, watched: list[Watched]) -> None:
+        for w in watched:
+            if w.wanted and w.parameter.grad is not None and measurable(w.parameter):
+                w.before = _sample(w).clone()
+
+    def after(self, watched: list[Watched]) -> list[Watched]:
+        """Rows for weights and updates; returns the parameters that are not finite now."""
+        recorder = self.run.recorder
+        plain = [w for w in watched if measurable(w.parameter)]
+        broken = []
+        for w, norm in zip(plain, norms([detach(w.parameter) for w in plain]), strict=True):
+            bad = not math.isfinite(norm) and is_bad(w.parameter)
+            if bad:
+                broken.append(w)
+                w.sampled = w.before
+            if w.wanted:
+                low, high = (item(end) for end in ends(w.parameter)) if bad else (0.0, 0.0)
+                recorder.add("weight", w.weight, (low, high, norm), w.parameter, NORM_ONLY | (BAD if bad else 0))
+            if bad and not self.bad_after_step:
+                recorder.nonfinite_detail(w.weight, w.parameter)
+        moved = [(w, w.before) for w in plain if w.before is not None]
+        if moved:
+            deltas = torch._foreach_sub([_sample(w) for w, _ in moved], [before for _, before in moved])
+            for (w, before), norm in zip(moved, norms(deltas), strict=True):
+                # only the norm is measured: an update that is not finite shows in the weight
+                share = math.sqrt(w.parameter.numel() / max(before.numel(), 1))
+                flags = NORM_ONLY | (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
+                recorder.add("update", w.weight, (0.0, 0.0, norm * share), w.parameter, flags)
+                w.before = None
+        self.bad_after_step = bool(broken)
+        return broken
+
+
+def _sample(w: Watched) -> Tensor:
+    flat = detach(w.parameter).reshape(-1)
+    return flat[:: w.stride] if w.stride > 1 else flat
+
+
+def norms(tensors: list[Tensor]) -> list[float]:
+    """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
+    result = [0.0] * len(tensors)
+    groups: dict[tuple[Any, Any], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        groups.setdefault((tensor.dtype, tensor.device), []).append(place)
+    for (dtype, _), places in groups.items():
+        members = [detach(tensors[place]) for place in places]
+        if dtype in (torch.float16, torch.bfloat16):
+            found = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in members]
+        else:
+            found = list(torch._foreach_norm(members))
+        for place, norm in zip(places, torch.stack(found).tolist(), strict=True):
+            result[place] = norm
+    return result

@@ -1,0 +1,158 @@
+"""What the probes share about the training that runs: where in the step it is, which module calls made which graph nodes."""
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr as sequence_number
+
+from .incident import Place
+from .names import Layer, Model, Names
+from .recorder import Recorder
+
+MAX_CALLS = 200_000  # module calls kept of one graph: a forward that is never followed by a backward must not pile up
+
+
+@dataclass
+class Call:
+    """One call of a module, and the range of autograd nodes made during it."""
+
+    layer: Layer
+    number: int  # call of that layer in this step
+    start: int
+    end: int
+    loss: bool = False  # a loss module after the model: phase loss
+
+
+@dataclass
+class Birth:
+    """A leaf module that received finite values and returned a NaN or Inf, seen as it returned."""
+
+    layer: Layer
+    place: Place
+    kind: str
+    dtype: str
+    start: int
+    end: int
+    operands: list[Any]
+    parameters_finite: bool
+    inputs_finite: bool
+
+
+@dataclass
+class BadTensor:
+    """A NaN or Inf found in a batch or in a root module's input."""
+
+    path: str
+    row: int | None
+    index: int | None
+    kind: str
+    place: Place
+    source: str  # batch, input, variable
+    dtype: str
+
+
+@dataclass
+class Reached:
+    """A gradient that reached a leaf module's output."""
+
+    layer: Layer
+    number: int
+    bad: bool
+    dtype: str
+
+
+class PerThread(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[tuple[Layer, int]] = []
+
+
+@dataclass
+class Run:
+    recorder: Recorder
+    names: Names = field(init=False)
+    thread: PerThread = field(default_factory=PerThread)
+    calls: list[Call] = field(default_factory=list)  # since the last backward
+    graph_start: int = 0  # sequence number at which the graph of the coming backward began
+    stale: bool = False  # a backward has run: the next root call begins a new graph
+    mode: str = "train"
+    births: list[Birth] = field(default_factory=list)  # of the current graph
+    bad_data: list[BadTensor] = field(default_factory=list)  # of the current batch
+    loader_seen: bool = False  # batches come from a DataLoader: all their tensors are known
+    bad_outputs: list["weakref.ref[Tensor]"] = field(default_factory=list)  # of root modules, since the last backward
+    flags: dict[int, bool] = field(default_factory=dict)  # graph node of a leaf module's output -> it is bad
+    trail: list[Reached] = field(default_factory=list)  # gradients in the order of this backward
+    loss_finite: bool = True  # of the last backward
+    scale: float | None = None  # loss scale in force
+    scaled_losses: dict[int, float] = field(default_factory=dict)  # id of a scaled loss -> its value before scaling
+    unscaled: set[int] = field(default_factory=set)  # optimizers whose gradients were unscaled since the last update
+    clipped: bool = False  # since the last step
+    checked_gradients: bool = True  # since the last backward
+    foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
+    foreign_place: Place = field(default_factory=Place)
+
+    def __post_init__(self) -> None:
+        self.names = Names(self._model_seen)
+
+    def begin_graph(self) -> None:
+        """First root call after a backward: what was kept of the last graph goes."""
+        self.stale = False
+        self.calls.clear()
+        self.births.clear()
+        self.bad_outputs.clear()
+        self.flags.clear()
+        self.graph_start = sequence_number()
+
+    def locate(self, number: int) -> Call | None:
+        """The innermost module call that made the graph node with this sequence number."""
+        best: Call | None = None
+        for call in self.calls:
+            if call.start <= number < call.end and (best is None or call.end - call.start <= best.end - best.start):
+                if best is None or call.start >= best.start:
+                    best = call
+        return best
+
+    def call_number(self, layer: Layer) -> int:
+        if layer.calls_step != self.recorder.step:
+            layer.calls_step, layer.calls = self.recorder.step, 0
+        layer.calls += 1
+        return layer.calls - 1
+
+    def subject(self, layer: Layer, tensor: str = "", role: str = "module") -> int:
+        key = f"{role}:{tensor}"
+        number = layer.subjects.get(key)
+        if number is None:
+            number = layer.subjects[key] = self.recorder.subject(
+                layer.name, role, layer.kind, tensor or None, key=f"{id(layer)}"
+            )
+        return number
+
+    def _model_seen(self, model: Model) -> None:
+        top = model.ref()
+        if top is None or not model.parameters:
+            return
+        rename = self.names.several
+        self.recorder.note(
+            "model",
+            name=model.variable,
+            kind=type(top).__name__,
+            tree=[[path, type(module).__name__, module.training] for path, module in self.names.modules(top)],
+            parameters=[[path, list(shape), dtype] for path, shape, dtype in self.names.parameters(model)],
+        )
+        if rename:
+            for layer in self.names.layers():
+                for key, number in layer.subjects.items():
+                    role, _, tensor = key.partition(":")
+                    self.recorder.note(
+                        "subject", id=number, name=layer.name, role=role, module=layer.kind, tensor=tensor or None
+                    )
+
+    def position(self) -> dict[str, int]:
+        recorder = self.recorder
+        return {"step": recorder.step, "batch": recorder.batch, "micro": recorder.micro, "epoch": recorder.epoch}
+
+
+def parameters_of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, value) for name, value in module._parameters.items() if value is not None]

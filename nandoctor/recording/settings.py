@@ -1,0 +1,52 @@
+"""What `nandoctor record` told this process, by environment variables."""
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from ..version import VERSION
+
+
+@dataclass(frozen=True)
+class Settings:
+    output: str = "run.parquet"
+    session: str = ""
+    command: tuple[str, ...] = ()
+    layers: str | None = None  # regular expression: only these layers' tensors are recorded
+    watch_step: int | None = None  # look at every operation around this step
+    nandoctor: str = ""
+
+    def wants(self, layer: str) -> bool:
+        return self.layers is None or re.search(self.layers, layer) is not None
+
+    def header(self) -> dict[str, Any]:
+        from .recorder import process_header
+
+        return {
+            "session": self.session,
+            "command": list(self.command),
+            "nandoctor": self.nandoctor,
+            "rank": int(os.environ.get("RANK", "0") or 0),
+            "world": int(os.environ.get("WORLD_SIZE", "1") or 1),
+            **process_header(),
+        }
+
+
+def from_environment() -> Settings:
+    """Raises ValueError or re.error for nonsense, which the parent has refused before."""
+    get = os.environ.get
+    watch = get("NANDOCTOR_WATCH_STEP")
+    layers = get("NANDOCTOR_LAYERS") or None
+    if layers is not None:
+        re.compile(layers)
+    return Settings(
+        output=get("NANDOCTOR_OUTPUT") or os.path.abspath("run.parquet"),
+        session=get("NANDOCTOR_SESSION", ""),
+        command=tuple(json.loads(get("NANDOCTOR_COMMAND") or "null") or sys.argv),
+        layers=layers,
+        watch_step=int(watch) if watch else None,
+        nandoctor=VERSION,
+    )

@@ -1,0 +1,78 @@
+"""A tensor in three numbers, in one or two passes over it.
+
+aminmax is the exact check: NaN propagates into both ends, an Inf is an extreme. The norm may overflow while every
+element is finite, so "bad" is never read from it. isnan, isfinite, var, histc cost 10 to 100 times as much on a CPU.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NOT_MEASURED = math.nan
+detach = torch._C.TensorBase.detach  # torch's own: Tensor.detach and Tensor.item are watched (probes/guards.py)
+item = torch._C.TensorBase.item
+
+
+class Stats(NamedTuple):
+    low: float
+    high: float
+    norm: float
+
+    @property
+    def bad(self) -> bool:
+        return not (math.isfinite(self.low) and math.isfinite(self.high))
+
+
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+_HALF_BYTES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def measurable(tensor: Tensor) -> bool:
+    """A plain dense floating point tensor that holds values: not fake, meta, sparse, nested, quantised or empty."""
+    return (
+        tensor.dtype in _HALF_BYTES
+        and tensor.layout is torch.strided
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.device.type != "meta"
+        and tensor.numel() > 0
+        and not tensor.is_nested
+    )
+
+
+def dense(x: Tensor) -> Tensor:
+    """The same elements in the order they lie in memory: aminmax of a permuted tensor is up to 22 times slower."""
+    if x.is_contiguous() or x.dim() < 2:
+        return x
+    order = sorted(range(x.dim()), key=lambda d: -x.stride(d))
+    return x.permute(order)
+
+
+def ends(tensor: Tensor) -> Tensor:
+    """[low, high] on the tensor's device."""
+    low, high = torch.aminmax(dense(detach(tensor)))
+    return torch.stack([low, high])
+
+
+def on_device(tensor: Tensor) -> Tensor:
+    """[low, high, norm] in float32 on the tensor's device, without a synchronisation."""
+    x = dense(detach(tensor))
+    low, high = torch.aminmax(x)
+    norm = torch.linalg.vector_norm(x, dtype=_WIDER.get(x.dtype))
+    return torch.stack([low.to(norm.dtype), high.to(norm.dtype), norm]).float()
+
+
+def measure(tensor: Tensor) -> Stats:
+    """Read a CPU tensor at once: deferring costs more than it saves there."""
+    x = dense(detach(tensor))
+    low, high = torch.aminmax(x)
+    return Stats(item(low), item(high), item(torch.linalg.vector_norm(x, dtype=_WIDER.get(x.dtype))))
+
+
+def is_bad(tensor: Tensor) -> bool:
+    """Exact: does it hold a NaN or an Inf? Synchronises; for alarms only."""
+    if not measurable(tensor):
+        return False
+    low, high = torch.aminmax(dense(detach(tensor)))
+    return not (math.isfinite(item(low)) and math.isfinite(item(high)))

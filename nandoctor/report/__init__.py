@@ -1,0 +1,1 @@
+"""Diagnosis and traces as something to read: terminal, JSON, pictures."""

@@ -1,0 +1,209 @@
+"""A diagnosis for a person in a hurry: at most 40 lines of 100 columns, or everything with `full`."""
+
+import signal
+import textwrap
+from collections.abc import Iterable
+
+from nandoctor.causes.cause import Fact, Remedy
+from nandoctor.diagnosis import Diagnosis, Finding
+from nandoctor.evidence import Bad
+from nandoctor.report.plain import plain
+
+COLUMNS = 100
+LINES = 40
+SHORT = {"evidence": 6, "remedies": 4, "candidates": 3, "not_seen": 3}  # items of a list in the short report
+BOLD, RED, GREEN, DIM, OFF = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
+
+
+def render(diagnosis: Diagnosis, full: bool = False, colour: bool = False) -> str:
+    """The report as text. The longest part gives way where 40 lines are too few."""
+    parts = _parts(diagnosis, full)
+    lines = [line for part in parts for line in part]
+    while not full and len(lines) > LINES - 1:
+        parts = _shortened(parts)
+        lines = [line for part in parts for line in part]
+    if not full and any("more" in line and line.lstrip().startswith("...") for line in lines):
+        lines.append("... marks what is left out: nandoctor diagnose --full")
+    return "\n".join(_coloured(lines, diagnosis.healthy) if colour else lines)
+
+
+def _parts(diagnosis: Diagnosis, full: bool) -> list[list[str]]:
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    unknown = diagnosis.verdict == "unknown"
+    others = diagnosis.findings if unknown else diagnosis.findings[1:]
+    parts = [_head(diagnosis), _state(diagnosis)]
+    if diagnosis.first_nonfinite is not None:
+        parts.append(_birth(diagnosis.first_nonfinite, full))
+    if first is not None and not unknown:
+        parts.append(_evidence(first, full))
+        parts.append(_remedies(first, full))
+    if others:
+        parts.append(_candidates(others, full))
+    if diagnosis.not_seen:
+        parts.append(_listed("Not seen", diagnosis.not_seen, None if full else SHORT["not_seen"]))
+    return [part for part in parts if part]
+
+
+def _head(diagnosis: Diagnosis) -> list[str]:
+    if diagnosis.healthy:
+        return _wrapped(f"healthy: nothing failed in {diagnosis.run.steps} steps.", "")
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    if diagnosis.verdict == "unknown" or first is None:
+        failed = "unknown: something failed, and no cause is likelier than not."
+        watch = diagnosis.first_nonfinite.step if diagnosis.first_nonfinite else diagnosis.evidence.onset.step
+        again = f"A second run tells more: nandoctor record --watch-step {watch} -- COMMAND"
+        return [*_wrapped(failed, ""), *_wrapped(again, "  ")]
+    line = f"{first.cause} (confidence {first.confidence:.0%}): {first.title}"
+    return [*_wrapped(line, ""), *_wrapped(first.summary, "  ")]
+
+
+def _state(diagnosis: Diagnosis) -> list[str]:
+    """How the run ended, where that is worth a line."""
+    run = diagnosis.run
+    found = []
+    if run.alive:
+        found.append(f"The training still runs: read as far as it went, {run.steps} steps.")
+    if run.exit_code is not None and run.exit_code < 0:
+        found.append(f"The run was killed by {_signal_name(-run.exit_code)} after {run.steps} steps.")
+    elif run.crash is not None and diagnosis.verdict in ("healthy", "unknown"):
+        place = f" at {run.crash.file}:{run.crash.line}" if run.crash.file else ""
+        found.append(f"The run ended with {run.crash.type}{place}: {run.crash.message}")
+    first, evaluation = diagnosis.evidence.incidents.first, diagnosis.evidence.incidents.evaluation
+    if evaluation is not None and first is not None:
+        found.append(
+            f"Evaluation turned {evaluation.kind or 'non-finite'} as well, at step {evaluation.step}."
+        )
+    if diagnosis.evidence.incidents.by_design and first is None:
+        found.append(
+            f"{diagnosis.evidence.incidents.by_design} overflows were skipped by the GradScaler, as designed."
+        )
+    return [line for text in found for line in _wrapped(text, "", longest=2 * COLUMNS)[:2]]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _birth(bad: Bad, full: bool) -> list[str]:
+    kind = bad.kind or "non-finite value"
+    where = [f"step {bad.step}"]
+    where += [
+        f"{name} {value}"
+        for name, value in (("batch", bad.batch), ("micro", bad.micro), ("epoch", bad.epoch))
+        if value is not None and (value != bad.step if name == "batch" else value > 0)
+    ]
+    if bad.layer is not None or bad.module is not None:
+        module = f" ({bad.module})" if bad.module else ""
+        where.append(f"layer {bad.layer or 'the model itself'}{module}")
+    if bad.op:
+        where.append(f"operation {bad.op}")
+    if bad.tensor is not None:
+        where.append(f"tensor {bad.tensor}")
+    where += [
+        f"{name} {value}" for name, value in (("row", bad.row), ("index", bad.index)) if value is not None
+    ]
+    mode = ", in evaluation" if bad.mode == "eval" else ""
+    found = [
+        "",
+        f"First non-finite value: {kind}, phase {bad.phase}{mode}",
+        *_wrapped(", ".join(where), "  "),
+    ]
+    if bad.file:
+        text = f"    {bad.text.strip()}" if bad.text else ""
+        found.append(_cut(f"  {bad.file}:{bad.line}{text}"))
+    if bad.library_file:
+        found.append(_cut(f"  inside {bad.library_file}:{bad.library_line}"))
+    operands = bad.operands if full else bad.operands[:3]
+    for operand in operands:
+        bits = f", {operand.nan} nan, {operand.inf} inf" if operand.nan or operand.inf else ""
+        zeros = f", {operand.zeros} zeros" if operand.zeros else ""
+        text = f"{operand.role}: {operand.dtype} in [{operand.low:.4g}, {operand.high:.4g}]{zeros}{bits}"
+        found.append(_cut(f"  {text}"))
+    return found
+
+
+def _evidence(finding: Finding, full: bool) -> list[str]:
+    facts = [_fact(fact) for fact in finding.verdict.evidence]
+    if full:
+        facts += [f"against it: {text}" for text in finding.verdict.against]
+    return _listed("Evidence", facts, None if full else SHORT["evidence"])
+
+
+def _fact(fact: Fact) -> str:
+    step = f" (step {fact.step})" if fact.step is not None and f"step {fact.step}" not in fact.fact else ""
+    return f"{fact.fact}{step}"
+
+
+def _remedies(finding: Finding, full: bool) -> list[str]:
+    shown = finding.remedies if full else finding.remedies[: SHORT["remedies"]]
+    found = ["", "What to do, in this order"]
+    for number, remedy in enumerate(shown, start=1):
+        found += _remedy(number, remedy, full)
+    if len(shown) < len(finding.remedies):
+        found.append(f"  ... {len(finding.remedies) - len(shown)} more")
+    return found
+
+
+def _remedy(number: int, remedy: Remedy, full: bool) -> list[str]:
+    text = f"{number}. {remedy.title}: {remedy.change} [{remedy.source}]"
+    lines = _wrapped(text, "  ", hanging="     ", longest=800)
+    return [*lines, *([_cut(f"       {remedy.code}", None if full else COLUMNS)] if remedy.code else [])]
+
+
+def _candidates(findings: Iterable[Finding], full: bool) -> list[str]:
+    texts = []
+    for finding in findings:
+        against = finding.verdict.against if full else finding.verdict.against[:2]
+        said = f"; against: {'; '.join(against)}" if against else ""
+        texts.append(f"{finding.cause} ({finding.confidence:.0%}): {finding.summary}{said}")
+    return _listed("Other candidates", texts, None if full else SHORT["candidates"])
+
+
+def _listed(title: str, texts: Iterable[str], most: int | None) -> list[str]:
+    texts = list(texts)
+    shown = texts if most is None else texts[:most]
+    found = ["", title]
+    for text in shown:
+        found += _wrapped(
+            f"- {text}", "  ", hanging="    ", longest=800 if most is None else 2 * COLUMNS - 10
+        )
+    if len(shown) < len(texts):
+        found.append(f"  ... {len(texts) - len(shown)} more")
+    return found
+
+
+def _shortened(parts: list[list[str]]) -> list[list[str]]:
+    """One line less: from the longest part behind the birth, at its end."""
+    longest = max(parts, key=lambda part: len(part))
+    kept = [line for line in longest if not line.startswith("  ... ")][:-1] + ["  ... more"]
+    if len(kept) >= len(longest):
+        kept = longest[: len(longest) - 2] + ["  ... more"]
+    return [kept if part is longest else part for part in parts]
+
+
+def _wrapped(text: str, indent: str, hanging: str | None = None, longest: int = 600) -> list[str]:
+    return textwrap.wrap(
+        plain(text, longest),
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_on_hyphens=False,
+    )
+
+
+def _cut(line: str, columns: int | None = COLUMNS) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return indent + plain(line, (columns or 10 * COLUMNS) - len(indent))
+
+
+def _coloured(lines: list[str], healthy: bool) -> list[str]:
+    found = [f"{BOLD}{GREEN if healthy else RED}{lines[0]}{OFF}"]
+    for before, line in zip(lines, lines[1:], strict=False):
+        if before == "" and line:
+            found.append(f"{BOLD}{line}{OFF}")
+        else:
+            found.append(f"{DIM}{line}{OFF}" if line.startswith("       ") else line)
+    return found

@@ -1,0 +1,1 @@
+"""The promise between the two halves: what a recording writes and what an analysis reads."""

@@ -1,0 +1,238 @@
+"""Rows and notes -> run.parquet -> Trace. The only file that imports pyarrow.
+
+Arrow imports pandas behind one's back in pa.array, pa.table and to_numpy (300 ms): arrays are made from buffers.
+Row groups hold one kind where it has many rows, and are sorted by kind, subject, time: each kind is read alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from nandoctor.trace import columns
+from nandoctor.trace.columns import CLOCK, COLUMNS, COUNTS, FLAGS, NULLABLE, REALS, WHOLE, WORDS, Lexicon
+from nandoctor.trace.rows import RowSource, Survey, Timed, timed
+from nandoctor.trace.schema import DTYPES, KINDS, MODES, NO_SHAPE, NORM_ONLY, TENSOR_KINDS
+from nandoctor.trace.trace import Rows, dtype_of
+
+NOTES_KEY = b"nandoctor"
+VERSION_KEY = b"nandoctor.version"
+BLOCK_ROWS = 1 << 18  # rows sorted and written together: 10 MB of spool, about 100 MB of memory while it is written
+OWN_GROUP = 1 << 13  # rows from which a kind gets a row group of its own: below, the group's 4 kB of metadata weigh more
+TYPES: dict[str, Any] = {
+    "int64": pa.int64(), "int32": pa.int32(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string(),
+}  # fmt: skip
+LEAST = {"order": 0, "step": 0, "batch": 0, "micro": 0, "epoch": -1, "call": 0, "subject": -1}  # less is nonsense
+DTYPE_IDS = {name: number for number, name in enumerate(DTYPES)}
+MODE_IDS = {name: number for number, name in enumerate(MODES)}
+DELTA = ("order", "step", "batch", "micro", "epoch", "subject")  # rise slowly: differences cost next to nothing
+
+
+def write(path: Path, source: RowSource, seen: Survey, words: Lexicon, notes: bytes, version: int) -> None:
+    """Everything to one file, a block at a time. Strings are dictionaries only inside: readers see plain text."""
+    fields = [
+        pa.field(name, pa.dictionary(pa.int32(), pa.string()) if kind == "string" else TYPES[kind], name in NULLABLE)
+        for name, kind in COLUMNS.items()
+    ]
+    schema = pa.schema(fields)
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", store_schema=False, use_dictionary=[*WORDS, *COUNTS, "count", "call"],
+        column_encoding={**{name: "BYTE_STREAM_SPLIT" for name in REALS}, **dict.fromkeys(DELTA, "DELTA_BINARY_PACKED")},
+        write_statistics=["order", "step", "kind", "subject"],
+    ) as writer:  # fmt: skip
+        for block in timed(source, seen, BLOCK_ROWS):
+            for group in _groups(block):
+                table = pa.Table.from_arrays(_arrays(group, words), schema=schema)
+                writer.write_table(table, row_group_size=len(group.rows))
+        writer.add_key_value_metadata({NOTES_KEY: notes, VERSION_KEY: str(version).encode()})
+
+
+def _groups(block: Timed) -> Iterator[Timed]:
+    """The row groups of a block: each kind with many rows by itself, the rest together."""
+    by_kind = np.lexsort((block.rows["subject"], block.rows["kind"]))  # stable: time last
+    counts = np.bincount(block.rows["kind"])
+    alone = counts >= OWN_GROUP
+    rest = by_kind[~alone[block.rows["kind"][by_kind]]]
+    places = [by_kind[block.rows["kind"][by_kind] == kind] for kind in np.flatnonzero(alone)]
+    for place in [*places, rest]:
+        if len(place):
+            yield Timed(*(part[place] for part in block))
+
+
+def _arrays(group: Timed, words: Lexicon) -> list[Any]:
+    whole = columns.clock(group)
+    return [_array(name, group, whole, words) for name in COLUMNS]
+
+
+def _array(name: str, group: Timed, whole: dict[str, NDArray[Any]], words: Lexicon) -> Any:
+    rows = group.rows
+    if name in whole:
+        return _from_numpy(TYPES[COLUMNS[name]], whole[name])
+    if name in WORDS:
+        places, texts = words.words(name, rows)
+        return pa.DictionaryArray.from_arrays(_from_numpy(pa.int32(), places, places >= 0), _strings(texts))
+    if name in FLAGS:
+        bits = np.packbits((rows["flags"] & FLAGS[name]) != 0, bitorder="little")
+        return pa.Array.from_buffers(pa.bool_(), len(rows), [None, pa.py_buffer(bits)])
+    if name == "count":
+        counts = words.counts[rows["shape"]]
+        return _from_numpy(pa.int64(), counts, counts >= 0)
+    return _from_numpy(TYPES[COLUMNS[name]], *columns.number(name, rows))
+
+
+def _from_numpy(kind: Any, values: NDArray[Any], there: NDArray[np.bool_] | None = None) -> Any:
+    valid = None
+    if there is not None and not there.all():
+        valid = pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _strings(texts: list[str]) -> Any:
+    encoded = [text.encode("utf-8", "replace") for text in texts]  # JSON can name a lone surrogate, UTF-8 cannot
+    ends = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(text) for text in encoded], out=ends[1:])
+    return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
+class Unreadable(Exception):
+    """What is wrong with a file, in words; trace/open.py makes a UserError of it."""
+
+
+class OpenFile:
+    """An open run.parquet: its metadata, and the rows of one kind at a time."""
+
+    def __init__(self, path: Path) -> None:
+        with _damage_in_words():
+            metadata = pq.read_metadata(path)
+            texts = [name for name in WORDS if name in metadata.schema.names]
+            self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            self.texts: dict[bytes, bytes] = metadata.metadata or {}
+            self._groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            self.rows = sum(max(0, group.num_rows) for group in self._groups)
+
+    def check_columns(self) -> None:
+        with _damage_in_words():
+            schema = self._file.schema_arrow
+        for name, kind in COLUMNS.items():
+            places = schema.get_all_field_indices(name)
+            if len(places) != 1:
+                raise Unreadable(f"its column {name} is missing" if not places else f"it has the column {name} twice")
+            found = schema.field(places[0]).type
+            if (found.value_type if pa.types.is_dictionary(found) else found) != TYPES[kind]:
+                raise Unreadable(f"its column {name} holds {found} instead of {kind}")
+
+    def load(self, kind: str, shape_ids: Mapping[str, int]) -> Rows:
+        """Trace.load: reads the row groups that hold the kind, and only the columns that it has."""
+        with _damage_in_words():
+            pieces = [
+                self._rows_of(kind, number, shape_ids)
+                for number, group in enumerate(self._groups)
+                if _may_hold(group, kind)
+            ]
+        if not pieces:
+            return np.empty(0, dtype_of(kind))
+        rows = np.concatenate(pieces)
+        return rows[np.argsort(rows["order"], kind="stable")]
+
+    def count(self) -> dict[str, int]:
+        """Rows by kind."""
+        ids = {kind: number for number, kind in enumerate(KINDS)}
+        counts = np.zeros(len(ids) + 1, np.int64)
+        with _damage_in_words():
+            for group in range(len(self._groups)):
+                found = _places(self._file.read_row_group(group, columns=["kind"]).column("kind"), ids, len(ids))
+                counts += np.bincount(found, minlength=len(counts))
+        return {kind: int(counts[number]) for kind, number in ids.items()}
+
+    def _rows_of(self, kind: str, group: int, shape_ids: Mapping[str, int]) -> Rows:
+        names = [name for name in KINDS[kind] if name]
+        wanted = [*CLOCK, *WHOLE, "kind", "dtype", "shape", "mode", *FLAGS, *names]
+        table = self._file.read_row_group(group, columns=wanted)
+        here = np.flatnonzero(_places(table.column("kind"), {kind: 1}, 0))
+        out: Rows = np.empty(len(here), dtype_of(kind))
+        for name, least in LEAST.items():
+            out[name] = np.clip(_numbers(table.column(name), COLUMNS[name], least)[here], least, None)
+        out["dtype"] = _places(table.column("dtype"), DTYPE_IDS, 0)[here]
+        out["shape"] = _places(table.column("shape"), shape_ids, NO_SHAPE)[here]
+        out["mode"] = _places(table.column("mode"), MODE_IDS, 0)[here]
+        out["flags"] = sum(_bits(table.column(name))[here] * np.uint8(bit) for name, bit in FLAGS.items())
+        for position, name in enumerate(KINDS[kind]):
+            out[name or f"_{position}"] = _numbers(table.column(name), COLUMNS[name], np.nan)[here] if name else np.nan
+        if kind in TENSOR_KINDS:
+            out["flags"][_absent(table.column("low"))[here]] |= NORM_ONLY
+        return out
+
+
+def _may_hold(group: Any, kind: str) -> bool:
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema == "kind":
+            found = column.statistics
+            return found is None or not found.has_min_max or bool(found.min <= kind <= found.max)
+    return True
+
+
+@contextmanager
+def _damage_in_words() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError, TypeError) as error:
+        raise Unreadable(f"it is damaged ({' '.join(str(error).split())[:120]})") from error
+
+
+# --- Arrow columns -> numpy, through their buffers: to_numpy of a column would import pandas ------------------------
+def _numbers(column: Any, kind: str, absent: float) -> NDArray[Any]:
+    """A column of numbers; `absent` where it has none (an integer column with NaN becomes floats)."""
+    width = np.dtype({"double": "f8", "int64": "i8", "int32": "i4"}[kind])
+    parts = [np.empty(0, width)]
+    for chunk in column.chunks:
+        data = chunk.buffers()[1]
+        end = chunk.offset + len(chunk)
+        values = np.zeros(end, width) if data is None else np.frombuffer(data, width, end)
+        missing = _missing(chunk)
+        values = values[chunk.offset :]
+        if missing.any():
+            values = values.astype("f8") if absent != absent else values.copy()
+            values[missing] = absent
+        parts.append(values)
+    return np.concatenate(parts)
+
+
+def _places(column: Any, ids: Mapping[str, int], absent: int) -> NDArray[np.int64]:
+    """A column of words as the ids that these words have; `absent` where it has none, or an unknown word."""
+    parts = [np.empty(0, np.int64)]
+    for chunk in column.chunks:
+        table = np.array([*(ids.get(word, absent) for word in chunk.dictionary.to_pylist()), absent], np.int64)
+        at = _numbers(pa.chunked_array([chunk.indices]), "int32", len(table) - 1)
+        parts.append(table[np.clip(at, 0, len(table) - 1)])
+    return np.concatenate(parts)
+
+
+def _bits(column: Any) -> NDArray[np.uint8]:
+    parts = [_bitmap(chunk, 1) & ~_missing(chunk) for chunk in column.chunks]
+    return np.concatenate([np.empty(0, np.bool_), *parts]).astype(np.uint8)
+
+
+def _absent(column: Any) -> NDArray[np.bool_]:
+    return np.concatenate([np.empty(0, np.bool_), *(_missing(chunk) for chunk in column.chunks)])
+
+
+def _missing(chunk: Any) -> NDArray[np.bool_]:
+    if chunk.null_count == 0:
+        return np.zeros(len(chunk), np.bool_)
+    return ~_bitmap(chunk, 0)
+
+
+def _bitmap(chunk: Any, buffer: int) -> NDArray[np.bool_]:
+    data = chunk.buffers()[buffer]
+    if data is None:
+        return np.zeros(len(chunk), np.bool_)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little", count=chunk.offset + len(chunk))
+    return bits[chunk.offset :].astype(np.bool_)

@@ -1,0 +1,90 @@
+"""The trace format: one row per measured tensor or event, one note per text. Standard library only.
+
+A recording writes ROW structs and JSON notes to a spool; `trace/parquet.py` turns them into run.parquet.
+"bad" means NaN or Inf, everywhere. Change anything here: raise VERSION and say so in CHANGELOG.md.
+"""
+
+import struct
+
+VERSION = 1
+
+# --- one row: 40 bytes, little-endian ------------------------------------------------------------------------
+ROW_FIELDS = (
+    ("step", "u4"),  # calls of any optimizer's step before this row (contract/provenance.md)
+    ("subject", "u4"),  # id of a `subject` note: what was measured
+    ("shape", "u2"),  # id of a `shape` note: shape and element count; NO_SHAPE if it has none
+    ("call", "u2"),  # call of that module within this step, from 0, saturating
+    ("kind", "u1"),  # index into KINDS
+    ("dtype", "u1"),  # index into DTYPES
+    ("flags", "u1"),  # bits below
+    ("mode", "u1"),  # index into MODES
+    ("a", "f8"),  # the three numbers; their names depend on the kind: KINDS
+    ("b", "f8"),
+    ("c", "f8"),
+)
+ROW = struct.Struct("<IIHHBBBBddd")
+NO_SHAPE = 0xFFFF
+MAX_CALL = 0xFFFF
+
+# kind -> the names of its three numbers ("" = unused). Order is the number stored in the file: append only.
+KINDS: dict[str, tuple[str, str, str]] = {
+    # tensors: exact minimum and maximum (NaN if any element is NaN), L2 norm in float32 or wider
+    "activation": ("low", "high", "norm"),  # output of a leaf module; subject = the module
+    "output_gradient": ("low", "high", "norm"),  # gradient that reached that output
+    "parameter_gradient": ("low", "high", "norm"),  # as the optimizer is about to use it, unscaled
+    "weight": ("low", "high", "norm"),  # parameter after the step
+    "update": ("low", "high", "norm"),  # what the step added to the parameter
+    "input": ("low", "high", "norm"),  # tensor given to a root module
+    "batch": ("low", "high", "norm"),  # tensor in a batch drawn from a DataLoader
+    "buffer": ("low", "high", "norm"),  # BatchNorm's running statistics
+    # integers
+    "labels": ("low", "high", "ignored"),  # integer tensor in a batch; ignored = count of -100
+    "nonfinite": ("nan_count", "inf_count", "first_bad"),  # follows a bad tensor row of the same subject
+    "batchnorm_count": ("", "", "value"),  # values per channel that BatchNorm took its statistics from
+    # the run
+    "loss": ("", "", "value"),  # at backward, before loss scaling
+    "learning_rate": ("", "", "value"),  # subject = optimizer.group
+    "gradient_norm": ("", "", "value"),  # over one optimizer's parameters as it is about to use them
+    "clip": ("", "max_norm", "value"),  # value = total norm that clip_grad_norm_ returned, before clipping
+    "loss_scale": ("", "found_inf", "value"),  # GradScaler, at each update
+    "scaler": ("", "", "value"),  # a GradScaler call in order; subject = scale, unscale_, step, update
+    "backward": ("", "", "value"),  # a call of backward; value = the loss as given, scaled or not
+    "step": ("", "", "value"),  # end of an optimizer step; value 1 = done, 0 = skipped by a GradScaler
+    "zero_grad": ("", "", "value"),
+    "epoch": ("", "", "value"),  # an iteration begun over a DataLoader; subject = the loader
+    "checkpoint": ("", "", "value"),  # subject = load, save, load_state_dict
+    "foreign_write": ("", "", "value"),  # a parameter changed by something else than optimizer and load_state_dict
+    "elapsed": ("", "", "value"),  # seconds since recording began, at the end of a step
+}
+KIND_NAMES = tuple(KINDS)
+KIND = {name: number for number, name in enumerate(KIND_NAMES)}
+TENSOR_KINDS = KIND_NAMES[:8]
+
+DTYPES = (
+    "", "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool", "complex64", "complex128",
+    "int16", "int8", "float8_e4m3fn", "float8_e5m2", "other",
+)  # fmt: skip
+MODES = ("train", "eval")
+
+BAD = 1  # the tensor holds NaN or Inf (exact; norm may overflow while this is off)
+NORM_ONLY = 2  # low and high were not measured
+SCALED = 4  # the value still carries the loss scale
+CLIPPED = 8  # measured after a clip of this step
+SAMPLED = 16  # the norm is an estimate from a sample of elements
+SKIPPED = 32  # the optimizer left this step out
+RECOMPUTED = 64  # seen while activation checkpointing ran the forward again
+NO_GRAD = 128  # seen under no_grad
+
+# --- notes: one JSON object a line, key "note" says which ----------------------------------------------------
+# header      version, nandoctor, torch, python, platform, threads, command, cwd, pid, rank, world, started, output
+# subject     id, name, role (module|parameter|buffer|input|batch|optimizer|loader|scaler|call|loss), module (class), tensor
+# shape       id, shape (list), count
+# model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype]]
+# optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)
+# autocast    step, enabled, dtype
+# line        lines of the line map: file, line, text                      (so that it reads on another machine)
+# incident    a non-finite loss, gradient or weight and its birth: fields in recording/incident.py
+# exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)
+# probe_failed  probe, step, error
+# unseen      text                                                        (what could not be observed, in words)
+# end         exit_code or signal, steps                                   (written by the parent)

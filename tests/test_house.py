@@ -1,0 +1,141 @@
+"""The house rules, checked: who may import whom, and how large a room may be."""
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launch.commands import recorded
+
+HOUSE = Path(__file__).parent.parent / "nandoctor"
+FILES = sorted(HOUSE.rglob("*.py"))
+MAX_FILE_LINES = 300
+MAX_LINES = 6500
+INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
+
+MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
+    "cli": {"launch", "diagnosis", "report", "causes", "trace", "errors"},
+    "launch": {"trace", "errors"},
+    "report": {"diagnosis", "causes", "evidence"},
+    "report/plots": {"trace", "causes", "evidence"},
+    "diagnosis": {"causes", "evidence", "trace", "errors"},
+    "recording": {"trace.schema", "trace.spool"},
+    "causes": {"evidence"},
+    "evidence": {"trace.schema", "trace.trace"},
+    "trace": {"errors"},
+    "errors": set(),
+    "version": set(),
+    "__init__": {"diagnosis", "trace"},
+    "__main__": {"cli"},
+}
+ONLY_IN = {  # third party -> places that may import it
+    "pyarrow": ("trace/parquet",),
+    "typer": ("cli/",),
+    "rich": ("cli/", "report/"),
+    "matplotlib": ("report/plots",),
+    "torch": ("recording/",),
+    "numpy": ("trace/", "evidence/", "causes/", "report/plots", "diagnosis", "cli/show_rows"),
+    "pandas": ("trace/frame", "cli/", "report/"),
+}
+RELATIVE = ("recording/", "evidence/", "causes/", "trace/schema.py", "trace/spool.py", "trace/trace.py")
+LATE = ("pandas", "pyarrow", "matplotlib", "nandoctor.trace.parquet")
+HEAVY = {"pandas", "pyarrow", "matplotlib", "typer", "rich", "nandoctor"}
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: place(path))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(HOUSE).as_posix()
+
+
+def room_of(path: Path) -> str:
+    name = place(path).removesuffix(".py")
+    longest = [room for room in MAY_IMPORT if name == room or name.startswith((room + "/", room + "_"))]
+    if name.startswith("report/plots"):
+        return "report/plots"
+    return max(longest, key=len, default=name.partition("/")[0])
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Dotted names that a file imports, relative ones resolved; whether each is relative."""
+    package = ["nandoctor", *path.relative_to(HOUSE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((f"{source}.{alias.name}", bool(node.level)) for alias in node.names)
+
+
+def of_nandoctor(path: Path) -> Iterator[tuple[str, bool]]:
+    for name, relative in imports(path):
+        if name.partition(".")[0] in ("nandoctor", "_nandoctor"):
+            yield name.partition(".")[2], relative
+
+
+@every_file
+def test_imports_go_one_way(path):
+    room = room_of(path)
+    allowed = {*MAY_IMPORT[room], room.partition("/")[0], "version"}
+    for name, _ in of_nandoctor(path):
+        assert any(f"{name}.".startswith(f"{one}.") for one in allowed), f"{place(path)} imports {name}"
+
+
+@every_file
+def test_third_parties_stay_in_their_rooms(path):
+    for name, _ in imports(path):
+        places = ONLY_IN.get(name.partition(".")[0])
+        assert places is None or place(path).startswith(places), f"{place(path)} imports {name}"
+
+
+@every_file
+def test_files_that_the_training_loads_too_import_by_relative_names(path):
+    if place(path).startswith(RELATIVE) and place(path) != INJECTED:
+        absolute = [name for name, relative in of_nandoctor(path) if not relative]
+        assert absolute == []
+
+
+@every_file
+def test_rooms_stay_small(path):
+    assert path.stem not in ("utils", "helpers", "common", "misc", "core", "manager")
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+
+
+def test_the_house_stays_small():
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES) <= MAX_LINES
+
+
+def test_pandas_and_pyarrow_are_imported_inside_the_functions_that_need_them():
+    for path in FILES:
+        if place(path).startswith(("trace/parquet", "report/plots")):  # themselves imported inside functions
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.startswith(LATE) for name in names), place(path)
+
+
+def test_recording_brings_nothing_heavy_into_the_training_process(tmp_path):
+    program = "import sys, torch; print(*sys.modules)"
+    seen = recorded([sys.executable, "-c", program], tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    loaded = set(seen.stdout.decode().split())
+    assert "_nandoctor.recording.arm" in loaded, seen.stderr.decode()
+    assert {name.partition(".")[0] for name in loaded}.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (HOUSE / "contract").iterdir()))
+def test_the_contract_in_docs_is_the_one_in_the_package(name):
+    copies = [folder / "contract" / name for folder in (HOUSE, HOUSE.parent / "docs")]
+    assert copies[0].read_bytes() == copies[1].read_bytes()
+
+
+def test_no_contract_file_is_missing():
+    assert {path.name for path in (HOUSE.parent / "docs" / "contract").iterdir()} == {
+        path.name for path in (HOUSE / "contract").iterdir()
+    }
