@@ -36,10 +36,13 @@ $(VENV)/.with-check: $(NEEDS) | $(BIN)/python
 
 demo: $(VENV)/.with-demo  ## record a training that goes NaN, name the cause, draw it
 	@mkdir -p demo-out
-	PATH="$(abspath $(BIN)):$$PATH" nandoctor record -o demo-out/run.parquet -- python demo/train_digits.py
+	@echo 'nandoctor record -o demo-out/run.parquet -- python demo/train_digits.py'
+	@PATH="$(abspath $(BIN)):$$PATH" nandoctor record -o demo-out/run.parquet -- python demo/train_digits.py
 	@set -e; trace=$$(ls -t demo-out/run*.parquet | head -n 1); plot=$${trace%.parquet}-grad-norm.png; \
+	printf '\nnandoctor diagnose %s\n' $$trace; \
 	code=0; $(BIN)/nandoctor diagnose $$trace || code=$$?; \
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
+	printf '\nnandoctor plot grad-norm %s -o %s\n' $$trace $$plot; \
 	$(BIN)/nandoctor plot grad-norm $$trace -o $$plot; \
 	printf '\ntrace: %s\nplot:  %s\n' $$trace $$plot
 

@@ -1,4 +1,4 @@
-"""Traces made by hand for tests: `trace(loss="2.3 2.1 inf nan", lr=0.1)` reads like the chart that a user sees.
+"""Traces made by hand for tests: `trace(loss="2.3 2.1 inf nan", lr=0.1)` reads like the chart a user sees.
 
 `Run` takes single rows and notes and gives a Trace, a real spool, or a finished file.
 """
@@ -22,10 +22,20 @@ from nandoctor.trace.trace import Trace
 Series = str | float | Sequence[float]
 
 HEADER = {
-    "version": VERSION, "nandoctor": "0.1.0", "torch": "2.13.0", "python": "3.11.7", "platform": "Linux-x86_64",
-    "threads": 2, "command": ["python", "train.py"], "cwd": "/home/user", "pid": 4242, "rank": 0, "world": 1,
-    "started": 1_700_000_000.0, "output": "run.parquet",
-}  # fmt: skip
+    "version": VERSION,
+    "nandoctor": "0.1.0",
+    "torch": "2.13.0",
+    "python": "3.11.7",
+    "platform": "Linux-x86_64",
+    "threads": 2,
+    "command": ["python", "train.py"],
+    "cwd": "/home/user",
+    "pid": 4242,
+    "rank": 0,
+    "world": 1,
+    "started": 1_700_000_000.0,
+    "output": "run.parquet",
+}
 
 
 class Run:
@@ -55,27 +65,49 @@ class Run:
         return self._shapes[sizes]
 
     def row(
-        self, kind: str, name: str = "", role: str = "module", *, module: str | None = None, tensor: str | None = None,
-        shape: tuple[int, ...] | None = None, dtype: str = "", flags: int = 0, mode: str = "train", call: int = 0,
+        self,
+        kind: str,
+        name: str = "",
+        role: str = "module",
+        *,
+        module: str | None = None,
+        tensor: str | None = None,
+        shape: tuple[int, ...] | None = None,
+        dtype: str = "",
+        flags: int = 0,
+        mode: str = "train",
+        call: int = 0,
         **numbers: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """One row; `numbers` by the names that the kind gives them. A `step` row moves the clock on."""
         unknown = set(numbers) - set(KINDS[kind])
         assert not unknown, f"{kind} has no {unknown}"
         self.packed.append(
             ROW.pack(
-                self.step, self.subject(name or kind, role, module, tensor),
-                NO_SHAPE if shape is None else self.shape(*shape), call, KIND[kind], DTYPES.index(dtype), flags,
-                MODES.index(mode), *(numbers.get(number, 0.0) if number else 0.0 for number in KINDS[kind]),
+                self.step,
+                self.subject(name or kind, role, module, tensor),
+                NO_SHAPE if shape is None else self.shape(*shape),
+                call,
+                KIND[kind],
+                DTYPES.index(dtype),
+                flags,
+                MODES.index(mode),
+                *(numbers.get(number, 0.0) if number else 0.0 for number in KINDS[kind]),
             )
-        )  # fmt: skip
+        )
         if kind == "step":
             self.step += 1
 
     def tensor(
-        self, kind: str, name: str, size: float, shape: tuple[int, ...] = (32, 10), flags: int = 0,
-        dtype: str = "float32", **more: Any,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        name: str,
+        size: float,
+        shape: tuple[int, ...] = (32, 10),
+        flags: int = 0,
+        dtype: str = "float32",
+        **more: Any,
+    ) -> None:
         """A row of a tensor kind whose largest element is `size`; NaN and Inf make it bad."""
         assert kind in TENSOR_KINDS
         low = size if math.isnan(size) else (0.0 if math.isinf(size) else -size)
@@ -117,28 +149,61 @@ def series(values: Series, steps: int) -> list[float]:
 
 
 def run(
-    *, steps: int | None = None, loss: Series = 2.3, lr: Series = 0.1, gradient_norm: Series | None = None,
-    activations: Mapping[str, Series] | None = None, output_gradients: Mapping[str, Series] | None = None,
-    gradients: Mapping[str, Series] | None = None, weights: Mapping[str, Series] | None = None,
-    updates: Mapping[str, Series] | None = None, batch: Series | None = None, clip: float | None = None,
-    loss_scale: Series | None = None, done: Series = 1.0, epoch_length: int | None = None, optimizer: str = "SGD",
-    dtype: str = "float32", shape: tuple[int, ...] = (32, 10), notes: Sequence[Mapping[str, Any]] = (),
+    *,
+    steps: int | None = None,
+    loss: Series = 2.3,
+    lr: Series = 0.1,
+    gradient_norm: Series | None = None,
+    activations: Mapping[str, Series] | None = None,
+    output_gradients: Mapping[str, Series] | None = None,
+    gradients: Mapping[str, Series] | None = None,
+    weights: Mapping[str, Series] | None = None,
+    updates: Mapping[str, Series] | None = None,
+    batch: Series | None = None,
+    clip: float | None = None,
+    loss_scale: Series | None = None,
+    done: Series = 1.0,
+    epoch_length: int | None = None,
+    optimizer: str = "SGD",
+    dtype: str = "float32",
+    shape: tuple[int, ...] = (32, 10),
+    notes: Sequence[Mapping[str, Any]] = (),
     exit_code: int | None = 0,
-) -> Run:  # fmt: skip
+) -> Run:
     """A training, step by step in the order of a real one. Tensors are given by their largest element."""
     tensors = [
-        ("activation", activations or {}), ("output_gradient", output_gradients or {}),
-        ("parameter_gradient", gradients or {}), ("update", updates or {}), ("weight", weights or {}),
-    ]  # fmt: skip
-    given = [loss, lr, gradient_norm, batch, loss_scale, done, *(v for _, named in tensors for v in named.values())]
+        ("activation", activations or {}),
+        ("output_gradient", output_gradients or {}),
+        ("parameter_gradient", gradients or {}),
+        ("update", updates or {}),
+        ("weight", weights or {}),
+    ]
+    given = [
+        loss,
+        lr,
+        gradient_norm,
+        batch,
+        loss_scale,
+        done,
+        *(v for _, named in tensors for v in named.values()),
+    ]
     lengths = [len(values.split() if isinstance(values, str) else values) for values in given if _is_long(values)]
     count = steps if steps is not None else max(lengths, default=1)
     made = Run()
     made.note("optimizer", id=0, name="optimizer", **{"class": optimizer}, groups=[{"lr": series(lr, 1)[0]}], step=0)
     at = {kind: {name: series(values, count) for name, values in named.items()} for kind, named in tensors}
-    scalar = {name: series(values, count) for name, values in
-              (("loss", loss), ("lr", lr), ("done", done), ("norm", gradient_norm), ("batch", batch),
-               ("scale", loss_scale)) if values is not None}  # fmt: skip
+    scalar = {
+        name: series(values, count)
+        for name, values in (
+            ("loss", loss),
+            ("lr", lr),
+            ("done", done),
+            ("norm", gradient_norm),
+            ("batch", batch),
+            ("scale", loss_scale),
+        )
+        if values is not None
+    }
     for step in range(count):
         if step % (epoch_length or count) == 0:
             made.row("epoch", "loader", "loader")
@@ -164,7 +229,13 @@ def run(
         made.row("elapsed", "elapsed", "call", value=0.01 * (step + 1))
         made.row("step", "step", "call", value=scalar["done"][step])
         if "scale" in scalar:
-            made.row("loss_scale", "scaler", "scaler", value=scalar["scale"][step], found_inf=1 - scalar["done"][step])
+            made.row(
+                "loss_scale",
+                "scaler",
+                "scaler",
+                value=scalar["scale"][step],
+                found_inf=1 - scalar["done"][step],
+            )
     made.notes += [dict(note) for note in notes]
     if exit_code is not None:
         made.note("end", exit_code=exit_code)

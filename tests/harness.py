@@ -43,7 +43,7 @@ class Label:
     heal: tuple[tuple[str, str], ...] = ()  # text substitutions that make the script healthy
     tenth: tuple[tuple[str, str], ...] = ()  # a tenth of the lr alone: must NOT heal (exploding-gradients)
     step: int | None = None
-    phase: str | None = None  # "none": first_nonfinite is null
+    phase: tuple[str, ...] = ()  # "none": first_nonfinite is null
     layer: tuple[str, ...] = ()
     op: tuple[str, ...] = ()
     line_text: tuple[str, ...] = ()  # what the line must contain; "none": null is right too
@@ -73,7 +73,7 @@ def _label(name: str, path: Path, entry: dict[str, Any]) -> Label:
     known = dict(entry)
     for key in ("heal", "tenth"):
         known[key] = tuple((old, new) for old, new in known.get(key, ()))
-    for key in ("accepted", "layer", "op", "line_text", "probes"):
+    for key in ("accepted", "phase", "layer", "op", "line_text", "probes"):
         value = known.get(key, ())
         known[key] = (value,) if isinstance(value, str) else tuple(value)
     return Label(name=name, path=path, **known)
@@ -257,14 +257,14 @@ def marks(label: Label, program: str, found: Mapping[str, Any], file: str) -> li
         steps = found["run"]["steps"]
         result.append(Mark("steps", steps == label.steps, str(label.steps), str(steps)))
     first = found["first_nonfinite"]
-    if label.phase == NONE or not label.sick:
+    if label.phase == (NONE,) or not label.sick:
         return [*result, Mark("phase", first is None, "null", "null" if first is None else _place(first))]
-    if label.phase is None:
+    if not label.phase:
         return result
     first = first or {}
     got = {name: first.get(name) for name in ("step", "phase", "layer", "op", "line", "row", "index", "batch", "tensor")}
     result.append(Mark("step", got["step"] == label.step, str(label.step), str(got["step"])))
-    result.append(Mark("phase", got["phase"] == label.phase, str(label.phase), str(got["phase"])))
+    result.append(Mark("phase", got["phase"] in label.phase, "|".join(label.phase), str(got["phase"])))
     for name, wanted in (("layer", label.layer), ("op", label.op)):
         if wanted:
             given = NONE if got[name] is None else str(got[name])

@@ -28,7 +28,7 @@ from .weighing import Clue, clue, weigh
 from .wording import num
 
 CERTAIN = 0.95  # the weight was seen non-finite before any step
-GAIN = 5.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times Xavier is no rule's
+GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
 AMPLIFIES = 100.0  # rms of the loudest layer / rms of the input in the first pass; healthy nets stay near 1

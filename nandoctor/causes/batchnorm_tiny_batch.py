@@ -33,6 +33,7 @@ MESSAGES = re.compile(
 )
 CRASHED = 0.97  # torch says it in words
 ONE = 1  # no variance at all
+HAND = 0.9  # statistics over one row, seen in the operand
 FEW = 4  # statistics of four values or fewer are noise
 HAND_MADE = ("std", "var", "std_mean", "var_mean")
 
@@ -44,7 +45,7 @@ def judge(e: Evidence) -> Answer:
         if norm is not None:
             facts.append(
                 Fact(
-                    f"before that {norm.layer} took statistics from {norm.usual} values per channel",
+                    f"before that layer {norm.layer} took statistics from {norm.usual} values per channel",
                     norm.usual,
                     FEW,
                     norm.step,
@@ -58,12 +59,12 @@ def judge(e: Evidence) -> Answer:
         return None
     if bad is not None and bad.op in HAND_MADE and _one_row(bad):
         what = f"{bad.op} over a batch of one row, in the program's own normalisation"
-        return Verdict(0.6, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
+        return Verdict(HAND, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
     if norm is None or norm.fewest > FEW:
         return None
     near = abs(norm.step - e.onset.step) <= 2 or norm.usual <= FEW
     here = bad is not None and "Norm" in (bad.module or "")
-    what = f"{norm.layer} took its statistics from {norm.fewest} values per channel"
+    what = f"layer {norm.layer} took its statistics from {norm.fewest} values per channel"
     fact = Fact(what, norm.fewest, FEW, norm.step, norm.layer)
     return Verdict(
         _confidence(norm, near, here),

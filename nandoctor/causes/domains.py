@@ -3,6 +3,7 @@
 import math
 
 from ..evidence import Bad, Evidence, Operand
+from .step_size import VERY_HOT, ratio_before
 from .wording import num
 
 EXP_LIMIT = {
@@ -108,4 +109,5 @@ def overflowed(bad: Bad) -> bool:
 
 def drifted(e: Evidence) -> bool:
     """Whether the run had left its path before: then the operation is only where it showed."""
-    return e.onset.run_up >= 2
+    ratio = ratio_before(e)
+    return e.onset.run_up >= 2 or (e.onset.run_up == 1 and ratio is not None and ratio >= VERY_HOT)

@@ -24,7 +24,7 @@ Sources
 
 from ..evidence import Evidence, Gradients
 from .cause import Answer, CannotSay, Cause, Remedy
-from .domains import trespass
+from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
 from .step_size import WARM, lr_weight, ratio_before
@@ -36,6 +36,7 @@ FAR_SPIKE = 100.0
 GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
 LARGE_FIRST = 1e3  # gradient norm at the first step although loss and weights are ordinary
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
+LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
 PRIOR = -1.0
 
 
@@ -47,7 +48,10 @@ def judge(e: Evidence) -> Answer:
         return None
     if gradients is None:
         return CannotSay("exploding-gradients: no gradient norms in this trace")
-    clues = [*_growth(e, gradients), *_step_size(e), *_against(e)]
+    growth = _growth(e, gradients)
+    if not growth:
+        return None
+    clues = [*growth, *_step_size(e), *_against(e)]
     peak = gradients.at_onset if gradients.at_onset is not None else gradients.peak
     usual = f", {num(gradients.pre_median)} before" if gradients.pre_median is not None else ""
     place = f" First seen at {where(bad)}." if bad is not None else ""
@@ -61,13 +65,18 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         text = f"gradient norm {num(gradients.at_onset)} around step {e.onset.step}, "
         text += f"median {num(gradients.pre_median)} before"
         found.append(clue(2.0 if spike >= FAR_SPIKE else 1.3, text, spike, SPIKE, e.onset.step))
-    gain = max(gradients.backward_gain or 0, gradients.backward_gain_at_onset or 0)
+    hot = (ratio_before(e) or 0) >= HOT_RATIO  # then everything explodes at onset, and tells nothing
+    gain = max(gradients.backward_gain or 0, 0 if hot else gradients.backward_gain_at_onset or 0)
     if gain >= GAIN:
         text = f"from the last layer to the first the gradient grows {num(gain)}-fold"
         found.append(clue(1.2, text, gain, GAIN))
     if gradients.length_coupling is not None and gradients.length_coupling >= COUPLED:
         text = f"the norm follows the length of the input (correlation {num(gradients.length_coupling)})"
         found.append(clue(1.5, text, gradients.length_coupling, COUPLED))
+    length, usual = gradients.length_at_onset, gradients.usual_length
+    if length is not None and usual and length >= LONG * usual:
+        text = f"the input was {num(length)} long at step {e.onset.step}, usually {num(usual)}"
+        found.append(clue(1.5, text, length, usual, e.onset.step))
     over = e.loss.first_over_expected if e.loss else None
     if gradients.first >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e):
         text = f"gradient norm {num(gradients.first)} at the first step, although the loss was ordinary"
@@ -115,7 +124,7 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.0, "weights were far too large before the first step"))
     if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:
         found.append(clue(-1.5, f"gradients were clipped at {num(gradients.max_norm)}"))
-    if bad is not None and trespass(bad) is not None and e.onset.run_up < 2:
+    if bad is not None and trespass(bad) is not None and not drifted(e):
         found.append(clue(-3.0, f"{bad.op} left its domain"))
     if bad is not None and bad.dtype == "float16":
         found.append(clue(-1.5, "the value was born in float16"))
@@ -123,7 +132,7 @@ def _against(e: Evidence) -> list[Clue]:
 
 
 def _far_weights(e: Evidence) -> bool:
-    return e.weights is not None and e.weights.worst_gain is not None and e.weights.worst_gain >= 5
+    return e.weights is not None and e.weights.worst_gain is not None and e.weights.worst_gain >= 7
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

@@ -25,10 +25,10 @@ Sources
 
 from ..evidence import Evidence, Optimizer
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .domains import may_trespass, trespass
+from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide
-from .step_size import lr_weight, overshoot_clues
+from .step_size import VERY_HOT, lr_weight, overshoot_clues, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -60,6 +60,7 @@ def _course(e: Evidence) -> list[Clue]:
     loss, optimizer = e.loss, e.optimizer
     early = e.onset.failed <= FEW_STEPS
     first = optimizer.update_ratio_first if optimizer else None
+    ratio = ratio_before(e)
     if diverged(e) and loss is not None:
         found.append(
             clue(
@@ -72,6 +73,9 @@ def _course(e: Evidence) -> list[Clue]:
     elif e.onset.run_up >= 2:
         text = f"loss grew for {e.onset.run_up} steps before the failure: {path_of_losses(e)}"
         found.append(clue(1.5, text, loss.growth if loss else None, 1, e.onset.step))
+    elif e.onset.run_up == 1 and ratio is not None and ratio >= VERY_HOT:
+        text = f"the loss jumped one step before the failure: {path_of_losses(e)}"
+        found.append(clue(1.0, text, loss.growth if loss else None, 1, e.onset.step))
     elif early and first is not None and first >= 10 * HOT_RATIO:
         found.append(
             clue(1.5, f"the first update alone moved the weights by {percent(first)}", first, HOT_RATIO, 0)
@@ -101,9 +105,9 @@ def _against(e: Evidence) -> list[Clue]:
     if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and gradients.first >= 100:
         found.append(clue(-2.0, f"the gradient norm was {num(gradients.first)} at the first step already"))
     bad = e.bad
-    if bad is not None and e.onset.run_up < 2 and (trespass(bad) or may_trespass(bad)):
+    if bad is not None and not drifted(e) and (trespass(bad) or may_trespass(bad)):
         found.append(clue(-1.5, f"{bad.op} left its domain while the loss was ordinary"))
-    if bad is not None and bad.dtype == "float16" and e.onset.run_up < 2:
+    if bad is not None and bad.dtype == "float16" and not drifted(e):
         found.append(clue(-1.5, "the value was born in float16 while the loss was ordinary"))
     return found
 

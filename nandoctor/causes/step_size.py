@@ -5,10 +5,10 @@ from .failure import HOT_RATIO
 from .weighing import Clue, clue
 from .wording import num, percent
 
-VERY_HOT = 0.1  # updates of a tenth of the weights: study's lr-too-high median is 0.18
+VERY_HOT = 0.1  # a tenth of the weights: study's lr-too-high median is 0.18; small healthy runs reach 0.06
 WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its failing ones (p10 0.036)
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
-PROMISED_TOO_MUCH = 1.0  # a step that promises to cut more than the whole loss cannot keep it
+PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -56,7 +56,7 @@ def _by_ratio(ratio: float) -> float:
     if ratio >= VERY_HOT:
         return 3.0
     if ratio >= HOT_RATIO:
-        return 2.0
+        return 1.2
     if ratio >= WARM:
         return 0.5
     return -2.0 if ratio >= ORDINARY else -3.0

@@ -99,10 +99,13 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
         found.append(clue(2.2, text, bad.kind, step=bad.step, layer=bad.layer))
     found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
     ratio = e.optimizer.update_ratio if e.optimizer else None
+    x = bad.operand("self", "input")
+    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1:
+        found.append(clue(-2.0, "it was taken over a batch of one row: see batchnorm-tiny-batch"))
     if drifted(e):
         hot = (max_ratio(e) or 0) >= HOT_RATIO
-        text = f"the loss had left its path {e.onset.run_up} steps before, so the operand drifted there"
-        found.append(clue(-2.5 if hot else -1.0, text, step=e.onset.step))
+        text = f"the loss left its path at step {e.onset.step} already, so the operand drifted there"
+        found.append(clue(-3.0 if hot else -1.0, text, step=e.onset.step))
     elif ratio is not None and ratio < HOT_RATIO:
         found.append(
             clue(

@@ -32,6 +32,8 @@ def summary_text(trace: Trace) -> str:
 
 def _run(trace: Trace) -> str:
     header = trace.header
+    writer = f"nandoctor {plain(header.get('nandoctor', '?'), 40)}"
+    writer += f", format {plain(header.get('version', '?'), 10)}"
     cuda = header.get("cuda")
     versions = [
         f"Python {plain(header.get('python', '?'), 40)}",
@@ -44,7 +46,7 @@ def _run(trace: Trace) -> str:
         _line("trace", plain(trace.path)),
         _line(
             "written by",
-            f"nandoctor {plain(header.get('nandoctor', '?'), 40)}, format {plain(header.get('version', '?'), 10)}",
+            writer,
         ),
         _line("command", plain(" ".join(map(str, command)) if isinstance(command, list) else command or "?")),
         _line("started", _when(header.get("started"))),
@@ -52,7 +54,7 @@ def _run(trace: Trace) -> str:
         _line("ended", _ending(trace)),
     ]
     for note in trace.notes_of("exception")[-1:]:
-        lines.append(_line("exception", f"{plain(note.get('type'), 60)}: {plain(note.get('message'))}"))
+        lines += [_line("exception", f"{plain(note.get('type'), 60)}: {plain(note.get('message'))}")]
     return "\n".join(lines)
 
 
@@ -135,9 +137,17 @@ def _optimizers(trace: Trace) -> str:
         groups = note.get("groups")
         for group in groups if isinstance(groups, list) else []:
             values = group.items() if isinstance(group, dict) else ()
-            settings = ", ".join(f"{plain(key, 30)} {plain(value, 30)}" for key, value in values)
-            lines.append(f"{plain(note.get('class'), 40)} {plain(note.get('name'), 40)}: {settings}")
+            settings = [f"{plain(key, 30)} {plain(value, 30)}" for key, value in values if _is_setting(value)]
+            name = str(note.get("class")).rpartition(".")[2]
+            lines.append(f"{plain(name, 40)}: {', '.join(settings[:LISTED])}")
     return _notes("optimizers", lines)
+
+
+def _is_setting(value: object) -> bool:
+    """A hyperparameter that is set; not the names of the parameters it applies to."""
+    if isinstance(value, list):
+        return 0 < len(value) < 5 and all(isinstance(number, int | float) for number in value)
+    return isinstance(value, int | float | str) and value is not False
 
 
 def _incident(note: Note) -> str:
@@ -145,7 +155,8 @@ def _incident(note: Note) -> str:
     place = place if isinstance(place, dict) else {}
     where = f" at {plain(place.get('file'), 80)}:{plain(place.get('line'), 10)}" if place.get("file") else ""
     born = [plain(note[key], 60) for key in ("phase", "layer", "op", "kind") if isinstance(note.get(key), str)]
-    return f"step {plain(note.get('step'), 12)}, seen in the {plain(note.get('alarm'), 20)}: {' '.join(born)}{where}"
+    seen = f"step {plain(note.get('step'), 12)}, seen in the {plain(note.get('alarm'), 20)}"
+    return f"{seen}: {' '.join(born)}{where}"
 
 
 def _probe(note: Note) -> str:

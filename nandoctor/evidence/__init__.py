@@ -90,7 +90,7 @@ def gather(trace: Trace) -> Evidence:
         precision=precision.gather(trace, when),
         style=style.gather(trace),
         loss=loss.gather(trace, losses, when),
-        gradients=gradients.gather(trace, norms, when),
+        gradients=gradients.gather(trace, norms, losses, when),
         optimizer=optimizer.gather(trace, when, losses, norms),
         weights=weights.gather(trace),
         activations=activations.gather(trace, when),

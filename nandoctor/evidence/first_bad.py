@@ -116,6 +116,7 @@ def read(note: Mapping[str, Any]) -> Bad:
     place = fields.mapping(note, "place")
     phase = fields.words(note, "phase")
     alarm = fields.words(note, "alarm") or "loss"
+    operands = tuple(_operand(item) for item in fields.items(note, "operands") if isinstance(item, Mapping))
     if phase not in PHASES:
         phase = {"gradient": "backward", "weight": "optimizer"}.get(alarm, "loss")
     return Bad(
@@ -137,7 +138,7 @@ def read(note: Mapping[str, Any]) -> Bad:
         tensor=fields.words(note, "tensor"),
         row=fields.whole(note, "row"),
         index=fields.whole(note, "index"),
-        kind=fields.words(note, "kind"),
+        kind=_kind(note, operands),
         dtype=fields.words(note, "dtype"),
         operands=tuple(
             _operand(item) for item in fields.items(note, "operands") if isinstance(item, Mapping)
@@ -150,6 +151,15 @@ def read(note: Mapping[str, Any]) -> Bad:
         unknown=fields.words(note, "unknown"),
         method=fields.words(note, "method"),
     )
+
+
+def _kind(note: Mapping[str, Any], operands: tuple[Operand, ...]) -> str | None:
+    """What was born: read from the result where it is known, since Inf turns NaN on its way to the alarm."""
+    kind = fields.words(note, "kind")
+    result = next((operand for operand in operands if operand.role == "result"), None)
+    if kind == "nan" and result is not None and result.inf and not result.nan:
+        return "inf"
+    return kind
 
 
 def _operand(item: Mapping[str, Any]) -> Operand:

@@ -31,6 +31,8 @@ class Gradients:
         float | None
     )  # rms of the gradient at the first layer / at the last, median before onset, E21
     backward_gain_at_onset: float | None
+    length_at_onset: float | None  # size of the input's second dimension, the longest from onset to failure
+    usual_length: float | None  # its median before
     length_coupling: float | None  # correlation of the log norm with the length of the input, E22
 
 
@@ -50,13 +52,16 @@ def series(trace: Trace) -> Series:
     )
 
 
-def gather(trace: Trace, norms: Series, onset: Onset) -> Gradients | None:
+def gather(trace: Trace, norms: Series, losses: Series, onset: Onset) -> Gradients | None:
     if len(norms) == 0:
         return None
     before = norms.between(*onset.window)
-    around = norms.between(onset.step, onset.failed + 1)
-    finite = around.values[np.isfinite(around.values)]
-    pre, at_onset = median(before.values), float(finite.max()) if len(finite) else None
+    loss = losses.at(onset.failed)
+    stop = onset.failed + (loss is None or math.isfinite(loss))  # of a NaN loss every gradient is NaN
+    around = norms.between(onset.step, stop).values
+    known = around[~np.isnan(around)]
+    pre, at_onset = median(before.values), float(known.max()) if len(known) else None
+    length, usual_length = _length_at(trace, onset)
     clips = trace.rows("clip")
     max_norm = median(clips["max_norm"])
     over = clips["value"] > clips["max_norm"]
@@ -74,7 +79,9 @@ def gather(trace: Trace, norms: Series, onset: Onset) -> Gradients | None:
         max_norm=max_norm,
         clipped_while_scaled=int(((clips["flags"] & SCALED) != 0).sum()),
         backward_gain=_gain(trace, *onset.window),
-        backward_gain_at_onset=_gain(trace, onset.step, onset.failed + 1),
+        backward_gain_at_onset=_gain(trace, onset.step, stop),
+        length_at_onset=length,
+        usual_length=usual_length,
         length_coupling=_length_coupling(trace, norms),
     )
 
@@ -92,6 +99,14 @@ def _gain(trace: Trace, first: int, stop: int) -> float | None:
         if len(rms) >= 3:
             gains.append(float(rms[-1] / rms[0]))  # backward visits the last layer first
     return float(np.median(gains)) if gains else None
+
+
+def _length_at(trace: Trace, onset: Onset) -> tuple[float | None, float | None]:
+    rows = trace.rows("input")
+    rows = rows[rows["mode"] == 0]
+    lengths = _lengths(trace, rows["step"], rows["shape"])
+    around = lengths.between(onset.step, onset.failed + 1).values
+    return (float(around.max()) if len(around) else None), median(lengths.between(0, onset.step).values)
 
 
 def _length_coupling(trace: Trace, norms: Series) -> float | None:

@@ -41,7 +41,7 @@ def user_frame(frame: FrameType | None = None) -> FrameType | None:
     """The innermost frame of the user's program, seen from `frame` (default: the caller)."""
     frame = frame or sys._getframe(1)
     while frame is not None and not is_user_code(frame.f_code):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return frame
 
 

@@ -186,12 +186,12 @@ def variable_of(thing: Any) -> str:
         for names in (frame.f_locals, frame.f_globals):
             for name, value in list(names.items()):
                 if value is thing and name != "self":
-                    return name
+                    return str(name)
         owner = frame.f_locals.get("self")
         for name, value in list(getattr(owner, "__dict__", {}).items()):
             if value is thing:
-                return name
+                return str(name)
         for name, value in list(getattr(owner, "__dict__", {}).get("_modules", {}).items()):
             if value is thing:
-                return name
+                return str(name)
     return ""

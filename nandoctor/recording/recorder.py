@@ -13,7 +13,7 @@ from ..trace.spool import SpoolWriter, free_output
 from .guard import Guard
 from .incident import Incident
 from .settings import Settings
-from .stats import Stats, ends, measurable, on_device
+from .stats import Stats, on_device
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 OTHER_DTYPE = DTYPES.index("other")
@@ -201,4 +201,4 @@ def process_header() -> dict[str, Any]:
     }
 
 
-__all__ = ["Recorder", "ends", "measurable", "process_header"]
+

@@ -1,17 +1,17 @@
-"""What the probes share about the training that runs: where in the step it is, which module calls made which graph nodes."""
+"""What the probes share about the training that runs: which module calls made which graph nodes, what was seen bad."""
 
 import threading
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
-from torch._C._autograd import _get_sequence_nr as sequence_number
+from torch import _C, Tensor, nn
 
-from .incident import Place
+from .incident import Incident, Place
 from .names import Layer, Model, Names
 from .recorder import Recorder
 
+sequence_number = _C._autograd._get_sequence_nr  # of the next graph node that this thread makes
 MAX_CALLS = 200_000  # module calls kept of one graph: a forward that is never followed by a backward must not pile up
 
 
@@ -149,9 +149,10 @@ class Run:
                         "subject", id=number, name=layer.name, role=role, module=layer.kind, tensor=tensor or None
                     )
 
-    def position(self) -> dict[str, int]:
-        recorder = self.recorder
-        return {"step": recorder.step, "batch": recorder.batch, "micro": recorder.micro, "epoch": recorder.epoch}
+    def incident(self, alarm: str, **fields: Any) -> Incident:
+        """An incident at the present moment."""
+        now = self.recorder
+        return Incident(alarm, now.step, now.batch, now.micro, now.epoch, scale=self.scale, **fields)
 
 
 def parameters_of(module: nn.Module) -> list[tuple[str, Tensor]]:

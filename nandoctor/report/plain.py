@@ -4,14 +4,14 @@ import re
 
 SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movements
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, clipboard
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links
     r"|\x1b[ -/]*[0-~]?"
 )
 LONGEST = 200  # characters: a line that somebody still reads
 
 
 def plain(text: object, longest: int = LONGEST) -> str:
-    """One line of visible characters, shortened in the middle: the ends of paths and layer names tell the most.
+    """One line of visible characters, shortened in the middle: the ends of a name tell the most.
 
     Controls, bidi and zero width marks, lone surrogates: Python does not count them as printable, either.
     """

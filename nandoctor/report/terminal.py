@@ -65,9 +65,13 @@ def _state(diagnosis: Diagnosis) -> list[str]:
         found.append(f"The training still runs: read as far as it went, {run.steps} steps.")
     if run.exit_code is not None and run.exit_code < 0:
         found.append(f"The run was killed by {_signal_name(-run.exit_code)} after {run.steps} steps.")
-    elif run.crash is not None and diagnosis.verdict in ("healthy", "unknown"):
+    elif run.crash is not None:
         place = f" at {run.crash.file}:{run.crash.line}" if run.crash.file else ""
-        found.append(f"The run ended with {run.crash.type}{place}: {run.crash.message}")
+        known = any(
+            run.crash.message[:60] in fact.fact for f in diagnosis.findings for fact in f.verdict.evidence
+        )
+        said = run.crash.text if known and run.crash.text else run.crash.message
+        found.append(f"The run ended with {run.crash.type}{place}: {said}")
     first, evaluation = diagnosis.evidence.incidents.first, diagnosis.evidence.incidents.evaluation
     if evaluation is not None and first is not None:
         found.append(
@@ -158,7 +162,7 @@ def _candidates(findings: Iterable[Finding], full: bool) -> list[str]:
     for finding in findings:
         against = finding.verdict.against if full else finding.verdict.against[:2]
         said = f"; against: {'; '.join(against)}" if against else ""
-        texts.append(f"{finding.cause} ({finding.confidence:.0%}): {finding.summary}{said}")
+        texts.append(f"{finding.cause} ({finding.confidence:.0%}): {finding.summary.rstrip('.')}{said}")
     return _listed("Other candidates", texts, None if full else SHORT["candidates"])
 
 

@@ -1,4 +1,4 @@
-"""The columns of run.parquet: their names, types and what fills them. numpy only; docs/trace-format.md tells people."""
+"""The columns of run.parquet: names, types, what fills them. numpy only; in words: docs/trace-format.md"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,20 @@ from numpy.typing import NDArray
 
 from nandoctor.trace.rows import ENDS_OF_TENSORS, Timed, believable
 from nandoctor.trace.schema import (
-    BAD, CLIPPED, DTYPES, KIND_NAMES, KINDS, MODES, NO_GRAD, NO_SHAPE, NORM_ONLY, RECOMPUTED, SAMPLED, SCALED,
+    BAD,
+    CLIPPED,
+    DTYPES,
+    KIND_NAMES,
+    KINDS,
+    MODES,
+    NO_GRAD,
+    NO_SHAPE,
+    NORM_ONLY,
+    RECOMPUTED,
+    SAMPLED,
+    SCALED,
     SKIPPED,
-)  # fmt: skip
+)
 from nandoctor.trace.trace import Trace
 
 CLOCK = {"order": "int64", "step": "int32", "batch": "int32", "micro": "int32", "epoch": "int32"}

@@ -36,7 +36,9 @@ def _frame(file: Path) -> "pd.DataFrame":
 
     nullable = [*REALS, *COUNTS, "count"]
     plain = [name for name in COLUMNS if name not in nullable]
-    whole: pd.DataFrame = pd.read_parquet(file, columns=plain, read_dictionary=list(WORDS))  # texts as categories
+    texts = list(WORDS)  # become categories
+    whole: pd.DataFrame = pd.read_parquet(file, columns=plain, read_dictionary=texts)
     # only Arrow's own type keeps NaN and null apart: float64 has one for both, pandas' Float64 makes NaN null
     frame = whole.join(pd.read_parquet(file, columns=nullable, dtype_backend="pyarrow"))
-    return frame[list(COLUMNS)].sort_values("order", kind="stable", ignore_index=True)
+    in_time: pd.DataFrame = frame[list(COLUMNS)].sort_values("order", kind="stable", ignore_index=True)
+    return in_time

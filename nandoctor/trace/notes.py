@@ -65,17 +65,18 @@ def _counts(value: object, limit: int = 1 << 62) -> bool:
 
 
 def _encode(notes: list[Mapping[str, Any]]) -> bytes:
-    texts = []
-    for note in notes:
-        try:
-            texts.append(json.dumps(note, separators=(",", ":")))
-        except RecursionError:  # nested by a stranger, as deeply as could just be read
-            continue
-    return f"[{','.join(texts)}]".encode("ascii")
+    return f"[{','.join(filter(None, map(_encoded, notes)))}]".encode("ascii")
+
+
+def _encoded(note: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(note, separators=(",", ":"))
+    except RecursionError:  # nested by a stranger, as deeply as could just be read
+        return ""
 
 
 def _thinned(notes: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The first and last of each kind that only tells what happened, and a note that says how many are gone."""
+    """The first and last of each kind that only tells what happened, and a note that says what is gone."""
     total = Counter(note.get("note") for note in notes)
     seen: Counter[Any] = Counter()
     kept: list[Mapping[str, Any]] = []

@@ -6,11 +6,18 @@ from contextlib import closing
 from pathlib import Path
 
 from nandoctor.errors import (
-    UserError, newer_trace, no_trace, no_trace_here, not_a_trace, nothing_recorded, trace_denied, trace_is_folder,
-)  # fmt: skip
+    UserError,
+    newer_trace,
+    no_trace,
+    no_trace_here,
+    not_a_trace,
+    nothing_recorded,
+    trace_denied,
+    trace_is_folder,
+)
 from nandoctor.trace.columns import shape_text
 from nandoctor.trace.notes import notes_in, unpacked
-from nandoctor.trace.recover import check_version, finish, writer_of
+from nandoctor.trace.recover import check_version, finish, remove_rest, writer_of
 from nandoctor.trace.rows import rows_in_file, rows_of, survey
 from nandoctor.trace.schema import KIND, VERSION
 from nandoctor.trace.spool import SUFFIX, writer_lives
@@ -28,6 +35,7 @@ def open_trace(path: Path) -> Trace:
     """
     try:
         if path.is_file():
+            remove_rest(path)
             return _open_file(path)
         spool = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
         if spool.is_dir():
@@ -131,9 +139,7 @@ def _open_spool(spool: Path) -> Trace:
     notes = notes_in(spool)
     check_version(spool, notes)
     seen = survey(source)
-    return Trace(
-        str(spool), tuple(notes), lambda kind: rows_of(kind, source, seen), alive=writer_lives(str(spool))
-    )
+    return Trace(str(spool), tuple(notes), lambda kind: rows_of(kind, source, seen), alive=writer_lives(str(spool)))
 
 
 def _not_parquet(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Rows and notes -> run.parquet -> Trace. The only file that imports pyarrow.
 
-Arrow imports pandas behind one's back in pa.array, pa.table and to_numpy (300 ms): arrays are made from buffers.
-Row groups hold one kind where it has many rows, and are sorted by kind, subject, time: each kind is read alone.
+Arrow imports pandas behind one's back in pa.array, pa.table and to_numpy (300 ms): arrays come from buffers.
+A row group holds one kind where that has many rows, sorted by subject and time: each kind can be read alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,34 +22,45 @@ from nandoctor.trace.trace import Rows, dtype_of
 
 NOTES_KEY = b"nandoctor"
 VERSION_KEY = b"nandoctor.version"
-BLOCK_ROWS = 1 << 18  # rows sorted and written together: 10 MB of spool, about 100 MB of memory while it is written
-OWN_GROUP = 1 << 13  # rows from which a kind gets a row group of its own: below, the group's 4 kB of metadata weigh more
+BLOCK_ROWS = 1 << 18  # sorted and written together: 10 MB of spool, 110 MB of memory at that moment
+LEVEL = 6  # zstd: 0.4 bytes a row less than its level 1, for a sixth more time
+OWN_GROUP = 1 << 13  # rows that deserve a row group of their own: it costs 4 kB of metadata
 TYPES: dict[str, Any] = {
-    "int64": pa.int64(), "int32": pa.int32(), "double": pa.float64(), "bool": pa.bool_(), "string": pa.string(),
-}  # fmt: skip
-LEAST = {"order": 0, "step": 0, "batch": 0, "micro": 0, "epoch": -1, "call": 0, "subject": -1}  # less is nonsense
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+LEAST = {name: -1 if name in ("epoch", "subject") else 0 for name in (*CLOCK, *WHOLE)}  # less is nonsense
 DTYPE_IDS = {name: number for number, name in enumerate(DTYPES)}
 MODE_IDS = {name: number for number, name in enumerate(MODES)}
-DELTA = ("order", "step", "batch", "micro", "epoch", "subject")  # rise slowly: differences cost next to nothing
+RISING = (*CLOCK, "subject")  # in the order of a row group: differences cost next to nothing
+ENCODINGS = {**dict.fromkeys(REALS, "BYTE_STREAM_SPLIT"), **dict.fromkeys(RISING, "DELTA_BINARY_PACKED")}
 
 
 def write(path: Path, source: RowSource, seen: Survey, words: Lexicon, notes: bytes, version: int) -> None:
-    """Everything to one file, a block at a time. Strings are dictionaries only inside: readers see plain text."""
-    fields = [
-        pa.field(name, pa.dictionary(pa.int32(), pa.string()) if kind == "string" else TYPES[kind], name in NULLABLE)
-        for name, kind in COLUMNS.items()
-    ]
-    schema = pa.schema(fields)
+    """Everything to one file, a block at a time. Strings are dictionaries inside; readers see plain text."""
+    schema = pa.schema([pa.field(name, _arrow_type(kind), name in NULLABLE) for name, kind in COLUMNS.items()])
     with pq.ParquetWriter(
-        path, schema, compression="zstd", store_schema=False, use_dictionary=[*WORDS, *COUNTS, "count", "call"],
-        column_encoding={**{name: "BYTE_STREAM_SPLIT" for name in REALS}, **dict.fromkeys(DELTA, "DELTA_BINARY_PACKED")},
+        path,
+        schema,
+        compression="zstd",
+        compression_level=LEVEL,
+        store_schema=False,
+        use_dictionary=[*WORDS, *COUNTS, "count", "call"],
+        column_encoding=ENCODINGS,
         write_statistics=["order", "step", "kind", "subject"],
-    ) as writer:  # fmt: skip
+    ) as writer:
         for block in timed(source, seen, BLOCK_ROWS):
             for group in _groups(block):
                 table = pa.Table.from_arrays(_arrays(group, words), schema=schema)
                 writer.write_table(table, row_group_size=len(group.rows))
         writer.add_key_value_metadata({NOTES_KEY: notes, VERSION_KEY: str(version).encode()})
+
+
+def _arrow_type(kind: str) -> Any:
+    return pa.dictionary(pa.int32(), pa.string()) if kind == "string" else TYPES[kind]
 
 
 def _groups(block: Timed) -> Iterator[Timed]:
@@ -187,7 +198,7 @@ def _damage_in_words() -> Iterator[None]:
         raise Unreadable(f"it is damaged ({' '.join(str(error).split())[:120]})") from error
 
 
-# --- Arrow columns -> numpy, through their buffers: to_numpy of a column would import pandas ------------------------
+# --- Arrow columns -> numpy, through their buffers ---------------------------------------------------
 def _numbers(column: Any, kind: str, absent: float) -> NDArray[Any]:
     """A column of numbers; `absent` where it has none (an integer column with NaN becomes floats)."""
     width = np.dtype({"double": "f8", "int64": "i8", "int32": "i4"}[kind])

@@ -1,7 +1,7 @@
 """A spool whose writer has ended -> run.parquet beside it.
 
 The file is written inside the spool folder and appears under its final name only when it is whole; nothing
-that exists is replaced. The spool is removed last: killed at any moment, the next call finds the spool or the file.
+that exists is replaced. The spool is removed last: whenever this is killed, one or the other is there.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from nandoctor.errors import newer_trace, no_spool, not_a_trace, spool_lives
+from nandoctor.errors import UserError, newer_trace, no_spool, not_a_trace, spool_lives
 from nandoctor.trace import spool as spools
 from nandoctor.trace.columns import Lexicon
 from nandoctor.trace.notes import Note, notes_in, packed
@@ -64,6 +64,17 @@ def _converted(spool: Path) -> bool:
         if trained:
             write_file(spool / UNFINISHED, source, seen, notes)
     return trained
+
+
+def remove_rest(output: Path) -> None:
+    """Remove the spool that `output` was made of, if that was killed before it could do so itself."""
+    spool = output.with_name(output.name + spools.SUFFIX)
+    try:
+        if _stands_already(spool, output):
+            with _held(spool):
+                _remove(spool)
+    except (OSError, UserError):
+        pass  # it is in nobody's way
 
 
 def write_file(path: Path, source: RowSource, seen: Survey, notes: list[Note]) -> None:

@@ -4,9 +4,9 @@ Three columns are not recorded but follow from the order of rows; each counts wh
     batch   `backward` rows
     micro   `backward` rows since the last `step` row
     epoch   `epoch` rows of the training loaders, minus 1
-A loader is a training loader when, after one of its `epoch` rows, a `backward` comes before the next `epoch` row and
-before any activation in eval mode (a validation in the middle of an epoch is followed by a backward, too). Where no
-loader passes, because part of the model always runs in eval mode, the second condition is dropped.
+A loader is a training loader when, after one of its `epoch` rows, a `backward` comes before the next `epoch`
+row and before any activation in eval mode (also a validation in the middle of an epoch precedes a backward).
+Where no loader passes, because part of the model always runs in eval mode, the second condition is dropped.
 """
 
 import os
@@ -27,7 +27,8 @@ SPOOL_ROW = np.dtype([(name, "<" + code) for name, code in ROW_FIELDS])
 READ_ROWS = 1 << 17  # rows read at a time where nothing is written: 5 MB
 LARGEST = 2**31 - 1  # a step or subject beyond it is nonsense; Trace holds them in 32 bits
 ENDS_OF_TENSORS = np.array([name in TENSOR_KINDS for name in KIND_NAMES])  # kinds to which NORM_ONLY applies
-WRITTEN_FIRST = ("activation", "input", "batch")  # with an exception: a training that died before its first backward
+# what a training that died before its first backward has written, besides its exception
+WRITTEN_FIRST = ("activation", "input", "batch")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RowSource:
 
 
 def rows_in_file(path: Path) -> RowSource:
-    """The whole rows that lie in the file now; a last one cut by a kill, and what is appended later, is left out."""
+    """The whole rows that lie in the file now; what a kill cut, and what comes later, is left out."""
     if not path.is_file():  # a pipe or a device would wait for ever
         return rows_in_memory(np.empty(0, SPOOL_ROW))
     opened = _Opened(path)
@@ -57,7 +58,7 @@ def rows_in_file(path: Path) -> RowSource:
 
 
 class _Opened:
-    """A file that stays open as long as somebody may read it: its spool may be finished and removed meanwhile."""
+    """A file that stays open while somebody may read it: its spool may be finished and removed meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -108,7 +109,7 @@ def survey(source: RowSource) -> Survey:
 
 
 class _Followers:
-    """Collects the loaders whose `epoch` row is followed at once by a `backward`, among the rows it is shown."""
+    """Collects the loaders whose `epoch` row is followed by a `backward`, among the rows that it is shown."""
 
     def __init__(self) -> None:
         self._last: Rows = np.empty(0, SPOOL_ROW)
@@ -172,7 +173,12 @@ def rows_of(kind: str, source: RowSource, seen: Survey) -> Rows:
 
 def _fill(out: Rows, block: Timed, kind: str) -> None:
     rows = block.rows
-    out["order"], out["batch"], out["micro"], out["epoch"] = block.order, block.batch, block.micro, block.epoch
+    out["order"], out["batch"], out["micro"], out["epoch"] = (
+        block.order,
+        block.batch,
+        block.micro,
+        block.epoch,
+    )
     for name, values in believable(rows).items():
         out[name] = values
     for position, name in enumerate(KINDS[kind]):

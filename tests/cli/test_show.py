@@ -25,16 +25,32 @@ def shown(capsys, *arguments):
 
 def example(**more):
     made = run(
-        loss="3 2 inf nan", activations={"blocks.0.fc": "1 2 inf", "blocks.1.fc": 1, "head": 1}, epoch_length=2,
-        gradients={"head.weight": 1}, **more,
-    )  # fmt: skip
-    made.note("model", name="net", kind="Net", tree=[["", "Net", True], ["head", "Linear", True]],
-              parameters=[["head.weight", [10, 32], "float32"], ["head.bias", [10], "float32"]])  # fmt: skip
+        loss="3 2 inf nan",
+        activations={"blocks.0.fc": "1 2 inf", "blocks.1.fc": 1, "head": 1},
+        epoch_length=2,
+        gradients={"head.weight": 1},
+        **more,
+    )
+    made.note(
+        "model",
+        name="net",
+        kind="Net",
+        tree=[["", "Net", True], ["head", "Linear", True]],
+        parameters=[["head.weight", [10, 32], "float32"], ["head.bias", [10], "float32"]],
+    )
     made.note("probe_failed", probe="loss", step=2, error="KeyError: 'x'")
     made.note("unseen", text="the gradients of compiled modules")
     made.note("exception", type="ValueError", message="loss is nan", frames=[], last=[])
-    made.note("incident", alarm="loss", step=2, phase="forward", layer="head", op="log", kind="inf",
-              place={"file": "train.py", "line": 12})  # fmt: skip
+    made.note(
+        "incident",
+        alarm="loss",
+        step=2,
+        phase="forward",
+        layer="head",
+        op="log",
+        kind="inf",
+        place={"file": "train.py", "line": 12},
+    )
     return made
 
 
@@ -42,16 +58,31 @@ def test_the_summary_of_the_newest_trace_tells_what_it_holds(here, capsys):
     example(exit_code=1).file(here / "run.parquet")
     said = shown(capsys)
     for words in (
-        "run.parquet", "nandoctor 0.1.0", "python train.py", "2023-11-14", "Python 3.11.7", "torch 2.13.0", "exit code 1",
-        "ValueError: loss is nan", "4 steps", "2 epochs begun", "Net net: 2 modules, 330 parameters", "Linear  330",
-        "SGD optimizer: lr 0.1", "the loss probe, at step 2", "gradients of compiled modules", "forward head log inf at train.py:12",
+        "run.parquet",
+        "nandoctor 0.1.0",
+        "python train.py",
+        "2023-11-14",
+        "Python 3.11.7",
+        "torch 2.13.0",
+        "exit code 1",
+        "ValueError: loss is nan",
+        "4 steps",
+        "2 epochs begun",
+        "Net net: 2 modules, 330 parameters",
+        "Linear  330",
+        "SGD: lr 0.1",
+        "the loss probe, at step 2",
+        "gradients of compiled modules",
+        "forward head log inf at train.py:12",
         "3 measured",
-    ):  # fmt: skip
+    ):
         assert words in said, words
     assert any(line.split() == ["activation", "12"] for line in said.splitlines())
 
 
-@pytest.mark.parametrize("code, words", [(0, "exit code 0"), (-9, "signal 9, SIGKILL"), (-999, "signal 999"), (None, "nobody saw")])
+@pytest.mark.parametrize(
+    "code, words", [(0, "exit code 0"), (-9, "signal 9, SIGKILL"), (-999, "signal 999"), (None, "nobody saw")]
+)
 def test_the_summary_says_how_the_run_ended(here, capsys, code, words):
     example(exit_code=code).file(here / "run.parquet")
     assert words in shown(capsys, "run.parquet")
@@ -62,9 +93,11 @@ def test_a_filter_gives_rows_in_order_of_time(here, capsys):
     lines = shown(capsys, "--step", "1:2", "--layer", "blocks.*", "--kind", "activation").splitlines()
     assert lines[0].split() == ["step", "batch", "kind", "layer", "mode", "dtype", "shape", "numbers"]
     assert [line.split()[:4] for line in lines[1:]] == [
-        ["1", "1", "activation", "blocks.0.fc"], ["1", "1", "activation", "blocks.1.fc"],
-        ["2", "2", "activation", "blocks.0.fc"], ["2", "2", "activation", "blocks.1.fc"],
-    ]  # fmt: skip
+        ["1", "1", "activation", "blocks.0.fc"],
+        ["1", "1", "activation", "blocks.1.fc"],
+        ["2", "2", "activation", "blocks.0.fc"],
+        ["2", "2", "activation", "blocks.1.fc"],
+    ]
     assert "high inf" in lines[3] and "[nonfinite]" in lines[3] and "[nonfinite]" not in lines[4]
 
 
@@ -104,8 +137,13 @@ def test_ten_thousand_layers_fit_on_a_screen(here, capsys):
     for name in names:
         made.tensor("activation", name, 1.0)
     made.row("backward", value=1.0)
-    made.note("model", name="m", kind="Net", tree=[["", "Net", True], *([name, "Linear", True] for name in names)],
-              parameters=[[f"{name}.weight", [2, 2], "float32"] for name in names])  # fmt: skip
+    made.note(
+        "model",
+        name="m",
+        kind="Net",
+        tree=[["", "Net", True], *([name, "Linear", True] for name in names)],
+        parameters=[[f"{name}.weight", [2, 2], "float32"] for name in names],
+    )
     for number in range(500):
         made.note("unseen", text=f"thing {number}")
     made.file(here / "run.parquet")
@@ -138,7 +176,12 @@ def test_notes_of_the_wrong_types_are_no_bug(here, capsys):
     made = example()
     for nonsense in (None, 7, "x", [], {}, [[]], [[1]], [{"a": []}], float("nan"), 10**30):
         made.note("model", name=nonsense, kind=nonsense, tree=nonsense, parameters=nonsense)
-        made.note("model", name="n", tree=[[nonsense, nonsense, nonsense]], parameters=[[nonsense, nonsense, nonsense]])
+        made.note(
+            "model",
+            name="n",
+            tree=[[nonsense, nonsense, nonsense]],
+            parameters=[[nonsense, nonsense, nonsense]],
+        )
         made.note("optimizer", id=nonsense, groups=nonsense, name=nonsense)
         made.note("incident", place=nonsense, step=nonsense)
         made.note("end", exit_code=nonsense, of=nonsense)
@@ -153,7 +196,11 @@ def test_it_reads_well_through_a_pipe_that_knows_ascii_only(here):
     made = example()
     made.tensor("activation", "層" * 90, 1.0)
     made.file(here / "run.parquet")
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+    }
     for arguments in ([], ["--kind", "activation"]):
         command = [sys.executable, "-m", "nandoctor", "show", "run.parquet", *arguments]
         found = subprocess.run(command, capture_output=True, env=environment)

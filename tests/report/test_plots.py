@@ -18,7 +18,7 @@ from nandoctor.report.plots.curves import MOST_POINTS, thin
 from nandoctor.report.plots.marks import MOST_MARKS
 from nandoctor.report.plots.style import INF_COLOUR, NAN_COLOUR
 from nandoctor.report.plots.wording import LONGEST_NAME, layer_name, plain
-from tests.report.traces import run, subject, trace_of, values
+from tests.report.traces import run, subject, tensor_rows, trace_of, values
 
 SICK = {"bad_at": 41, "clip": True, "scaler": True, "epochs": 3}
 LINES = ("grad-norm", "loss", "weights", "updates")
@@ -287,6 +287,7 @@ def test_names_lose_their_middle():
         ("loss", None, 0, "(loss)"),
         ("input", None, 0, "(input)"),
         ("backward", "fc", 1, "fc"),
+        ("backward", None, 1, "(loss)"),
         ("optimizer", "conv1", 3, "conv1"),
         ("forward", "", 0, "(root)"),  # a function called by the root module has no row of its own
     ],
@@ -301,27 +302,51 @@ def test_the_birthplace_is_framed(phase, layer, panel, row):
              zip(figure.axes[0].get_yticks(), figure.axes[0].get_yticklabels(), strict=True)}  # fmt: skip
     assert frame.axes is figure.axes[panel]
     assert frame.get_x() == 40.5 and names[round(frame.get_y() + 0.5)] == row
-    assert "sqrt\ntrain.py:9" in found(figure, "birth-label")[0].get_text()
+    assert "op sqrt\ntrain.py:9" in found(figure, "birth-label")[0].get_text()
 
 
 def test_an_unknown_birthplace_is_not_framed():
     healthy = run(bad_at=41, incident=False)
-    note = {"note": "incident", "step": 41, "phase": "backward", "layer": None}
+    note = {"note": "incident", "step": 41, "phase": "weights", "layer": None}
     figure = draw("provenance", type(healthy)(healthy.path, (*healthy.notes, note), healthy.load))
     assert not found(figure, "birth") and found(figure, "first-bad")
 
 
 def test_groups_with_the_same_rate_share_a_line():
     rates = [values("learning_rate", np.linspace(0.1, 0.2, 9) * (1 + (n == 7)), n) for n in range(8)]
-    notes = [subject(n, f"AdamW.{n}", "optimizer") for n in range(8)]
+    notes = [subject(n, f"0.{n}", "optimizer") for n in range(8)]
     figure = draw("lr", trace_of({"learning_rate": rates}, notes))
-    assert {"AdamW.0 and 6 more", "AdamW.7"} <= set(words(figure))
+    assert {"optimizer 0, group 0 and 6 more", "optimizer 0, group 7"} <= set(words(figure))
 
 
 def test_several_losses_within_a_step_are_spread_over_it():
     losses = values("loss", np.arange(8.0), steps=np.repeat([0, 1], 4))
     (line,) = found(draw("loss", trace_of({"loss": [losses]})), "curve")
     assert line.get_xdata().tolist() == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75]
+
+
+def test_the_losses_of_optimizers_that_take_turns_are_lines_of_their_own():
+    turns = [values("gradient_norm", np.ones(4), n, steps=np.arange(n, 8, 2)) for n in range(2)]
+    notes = [
+        *(subject(n, str(n), "optimizer") for n in range(2)),
+        {"note": "optimizer", "id": 1, "name": "Adam"},
+    ]
+    trace = trace_of({"loss": [values("loss", np.arange(8.0), 9)], "gradient_norm": turns}, notes)
+    lines = found(draw("loss", trace), "curve")
+    assert [line.get_xdata().tolist() for line in lines] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert "before a step of Adam 1" in words(draw("loss", trace))
+
+
+def test_all_lines_share_the_steps_of_the_run():
+    rates = values("learning_rate", np.full(5, 0.1))
+    figure = draw("lr", trace_of({"learning_rate": [rates], "step": [values("step", np.ones(30))]}))
+    assert figure.axes[0].get_xlim()[1] >= 29
+
+
+def test_weights_that_were_measured_twice_in_a_step_count_once():
+    twice = tensor_rows("weight", np.array([[3.0, 5.0]]), 0, np.array([0, 0]))
+    figure = draw("weights", trace_of({"weight": [twice]}, [subject(0, "fc.weight", "parameter")]))
+    assert found(figure, "curve")[0].get_ydata().tolist() == [5.0]
 
 
 def test_an_update_is_compared_with_the_weights_before_it():

@@ -50,7 +50,9 @@ def test_only_the_row_groups_of_a_kind_are_read(tmp_path, monkeypatch):
 
 
 def test_a_file_rewritten_by_another_program_with_its_rows_in_another_order_reads_the_same(good, tmp_path):
-    shuffled = rewritten(good, tmp_path, change=lambda table: table.take(np.random.default_rng(0).permutation(len(table))))
+    shuffled = rewritten(
+        good, tmp_path, change=lambda table: table.take(np.random.default_rng(0).permutation(len(table)))
+    )
     before, after = open_trace(good), open_trace(shuffled)
     assert rows_by_kind(before) == rows_by_kind(after)
     for kind in KIND_NAMES:
@@ -71,15 +73,18 @@ def test_a_folder(tmp_path):
     assert_refused(tmp_path, "is a folder")
 
 
-@pytest.mark.parametrize("content, words", [
-    (b"", "it is empty"),
-    (b"loss 2.3\nloss nan\n", "no Parquet file"),
-    (b"PAR1", "was cut"),
-    (b"PAR1" + bytes(100), "was cut"),
-    (b"PAR1" + b"\xff\xff\xff\x7f" + b"PAR1", "was cut"),
-    (b"PAR1" + b"\xff" * 40 + b"\x20\0\0\0" + b"PAR1", "damaged"),
-    (b"PAR1" + b"\xff" * 40 + b"\xff\xff\xff\x7f" + b"PAR1", "damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "it is empty"),
+        (b"loss 2.3\nloss nan\n", "no Parquet file"),
+        (b"PAR1", "was cut"),
+        (b"PAR1" + bytes(100), "was cut"),
+        (b"PAR1" + b"\xff\xff\xff\x7f" + b"PAR1", "was cut"),
+        (b"PAR1" + b"\xff" * 40 + b"\x20\0\0\0" + b"PAR1", "damaged"),
+        (b"PAR1" + b"\xff" * 40 + b"\xff\xff\xff\x7f" + b"PAR1", "damaged"),
+    ],
+)
 def test_what_is_no_parquet_file(tmp_path, content, words):
     (tmp_path / "run.parquet").write_bytes(content)
     assert_refused(tmp_path / "run.parquet", words)
@@ -122,11 +127,22 @@ def test_notes_that_are_none(good, tmp_path, notes):
 
 def test_notes_of_nonsense_are_left_out(good, tmp_path):
     nonsense = [
-        1, None, [], {}, {"note": 3}, {"note": "subject"}, {"note": "subject", "id": "x"}, {"note": "subject", "id": -1},
-        {"note": "subject", "id": True}, {"note": "subject", "id": 1, "module": {}}, {"note": "shape", "id": 10**9, "shape": []},
-        {"note": "shape", "id": 1, "shape": "2x3"}, {"note": "shape", "id": 1, "shape": [2.5]}, {"note": "header", "version": {}},
+        1,
+        None,
+        [],
+        {},
+        {"note": 3},
+        {"note": "subject"},
+        {"note": "subject", "id": "x"},
+        {"note": "subject", "id": -1},
+        {"note": "subject", "id": True},
+        {"note": "subject", "id": 1, "module": {}},
+        {"note": "shape", "id": 10**9, "shape": []},
+        {"note": "shape", "id": 1, "shape": "2x3"},
+        {"note": "shape", "id": 1, "shape": [2.5]},
+        {"note": "header", "version": {}},
         {"note": "shape", "id": 0, "shape": [10**18] * 50},
-    ]  # fmt: skip
+    ]
     trace = open_trace(rewritten(good, tmp_path, {b"nandoctor": json.dumps(nonsense).encode()}))
     assert trace.subjects == {} and trace.steps == 4
     assert len(trace.rows("activation")) == 8
@@ -164,12 +180,23 @@ def test_a_file_that_claims_more_rows_than_it_can_hold(good, tmp_path, monkeypat
     monkeypatch.setattr("nandoctor.trace.open.ROWS_PER_BYTE", 4)  # pyarrow itself writes 20 nulls a byte at most
     table = pq.read_table(good).slice(0, 1)
     huge = pa.Table.from_arrays(
-        [pa.DictionaryArray.from_arrays(pa.array(np.zeros(5_000_000, "i4")), column.combine_chunks()).dictionary_decode()
-         if pa.types.is_string(column.type) else pa.nulls(5_000_000, column.type) for column in table.columns],
+        [
+            pa.DictionaryArray.from_arrays(
+                pa.array(np.zeros(5_000_000, "i4")), column.combine_chunks()
+            ).dictionary_decode()
+            if pa.types.is_string(column.type)
+            else pa.nulls(5_000_000, column.type)
+            for column in table.columns
+        ],
         names=table.column_names,
-    )  # fmt: skip
+    )
     kept = pq.read_metadata(good).metadata
-    pq.write_table(huge.replace_schema_metadata(kept), tmp_path / "bomb.parquet", compression="zstd", row_group_size=5_000_000)
+    pq.write_table(
+        huge.replace_schema_metadata(kept),
+        tmp_path / "bomb.parquet",
+        compression="zstd",
+        row_group_size=5_000_000,
+    )
     assert_refused(tmp_path / "bomb.parquet", "more rows than it can hold")
 
 
@@ -182,7 +209,8 @@ def test_a_trace_that_may_not_be_read(good):
     good.parent.chmod(0o755)
     for parent in list(good.parents)[:3]:
         parent.chmod(0o755)
-    code = f"from pathlib import Path; from nandoctor.trace.open import open_trace; open_trace(Path({str(good)!r}))"
+    code = "from pathlib import Path; from nandoctor.trace.open import open_trace; "
+    code += f"open_trace(Path({str(good)!r}))"
     command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent.parent)
     assert "UserError" in found.stderr and "no permission" in found.stderr

@@ -35,11 +35,25 @@ def test_read_trace_gives_the_rows_in_order_of_time(sick):
     rows = read_trace(sick)
     assert list(rows.columns) == list(COLUMNS)
     assert rows["order"].tolist() == list(range(24))
-    assert rows["kind"].tolist()[:6] == ["epoch", "activation", "loss", "backward", "parameter_gradient", "step"]
+    assert rows["kind"].tolist()[:6] == [
+        "epoch",
+        "activation",
+        "loss",
+        "backward",
+        "parameter_gradient",
+        "step",
+    ]
     assert rows["epoch"].tolist()[-1] == 3
-    assert rows[rows.kind == "activation"][["layer", "tensor", "module", "dtype", "shape", "count"]].iloc[0].tolist() == [
-        "fc1", "0.hidden", "Linear", "float32", "32x10", 320,
-    ]  # fmt: skip
+    assert rows[rows.kind == "activation"][["layer", "tensor", "module", "dtype", "shape", "count"]].iloc[
+        0
+    ].tolist() == [
+        "fc1",
+        "0.hidden",
+        "Linear",
+        "float32",
+        "32x10",
+        320,
+    ]
 
 
 def test_nan_is_a_value_and_null_is_none(sick):
@@ -55,7 +69,8 @@ def test_nan_is_a_value_and_null_is_none(sick):
 def test_the_same_holds_in_arrow_and_duckdb(sick):
     table = pq.read_table(sick, columns=["kind", "low", "order"])
     assert table["low"].null_count == 24 - 4
-    query = f"""SELECT count(*), count(low), count(*) FILTER (isnan(low)) FROM '{sick}' WHERE kind = 'activation'"""
+    query = "SELECT count(*), count(low), count(*) FILTER (isnan(low)) "
+    query += f"FROM '{sick}' WHERE kind = 'activation'"
     assert duckdb.sql(query).fetchall() == [(4, 4, 1)]
     assert duckdb.sql(f"SELECT kind, count(*) FROM '{sick}' GROUP BY kind ORDER BY kind").fetchall() == [
         (kind, 4) for kind in ("activation", "backward", "epoch", "loss", "parameter_gradient", "step")

@@ -40,9 +40,16 @@ def rows(draw):
     abc = [draw(counts if name in WHOLE_NUMBERS else numbers) for name in KINDS[kind]]
     shape = draw(st.integers(0, len(SHAPES) - 1) | st.just(0xFFFF))
     return (
-        draw(st.integers(0, 2**31 - 1)), draw(st.integers(0, SUBJECTS - 1)), shape, draw(st.integers(0, 0xFFFF)),
-        KIND[kind], draw(st.integers(0, len(DTYPES) - 1)), flags, draw(st.integers(0, len(MODES) - 1)), *abc,
-    )  # fmt: skip
+        draw(st.integers(0, 2**31 - 1)),
+        draw(st.integers(0, SUBJECTS - 1)),
+        shape,
+        draw(st.integers(0, 0xFFFF)),
+        KIND[kind],
+        draw(st.integers(0, len(DTYPES) - 1)),
+        flags,
+        draw(st.integers(0, len(MODES) - 1)),
+        *abc,
+    )
 
 
 def expected(written, kind):
@@ -121,7 +128,19 @@ def test_rows_in_several_blocks_are_counted_on(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     kinds = random.choice([KIND[k] for k in ("activation", "backward", "step", "epoch", "loss")], 5000)
     written = [
-        (n // 9, int(random.integers(SUBJECTS)), 1, 0, int(kind), 1, 0, int(random.integers(2)), 0.0, 0.0, 1.5)
+        (
+            n // 9,
+            int(random.integers(SUBJECTS)),
+            1,
+            0,
+            int(kind),
+            1,
+            0,
+            int(random.integers(2)),
+            0.0,
+            0.0,
+            1.5,
+        )
         for n, kind in enumerate(kinds)
     ]
     monkeypatch.setattr("nandoctor.trace.rows.READ_ROWS", 7)

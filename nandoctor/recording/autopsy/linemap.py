@@ -1,6 +1,6 @@
 """The line map: which operation and which line of the user's program made each node of the graph.
 
-A TorchFunctionMode notes every torch call of the first graphs: the range of nodes it made, its public name, the user's line.
+A TorchFunctionMode notes every torch call of the first graphs: the nodes it made, its public name, the user's line.
 Off afterwards (left on it costs +60 % on a small transformer), on again when a graph of a new size comes.
 """
 
@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 from torch import _C
-from torch._C._autograd import _get_sequence_nr as sequence_number
 from torch.overrides import TorchFunctionMode
 
 from ..attach import OUR_CALL
 from ..frames import user_place
 from ..incident import Place
-from ..run import Call, Run
+from ..run import Call, Run, sequence_number
 from .operations import public_function, public_name, stem
 from .values import is_leaf, order
 
 FIRST_GRAPHS = 2  # mapped in any case: a GAN's second graph, a warm-up batch
 MAX_GRAPHS = 12  # mapped in all: a loop of varying length gives a new size at each step
-INSIDE = frozenset({"multi_head_attention_forward"})  # too large to be one operation: named by its nodes
+# too large to be one operation: its nodes are named one by one, and by this name where there are no nodes
+OPERATION_INSIDE = {"multi_head_attention_forward": "softmax"}
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,10 @@ class LineMap:
         fitting = [lines for lines in calls if len(lines) == count]
         if number < len(calls) and len(calls[number]) == count:
             return calls[number][place]
-        answers = {(lines[place].op, lines[place].place.file, lines[place].place.line): lines[place] for lines in fitting}
-        if not answers:  # another number of such nodes: only if all of them stand on one line
-            answers = {(line.op, line.place.file, line.place.line): line for lines in calls for line in lines}
+        candidates = [lines[place] for lines in fitting]
+        if not candidates:  # another number of such nodes: only if all of them stand on one line
+            candidates = [line for lines in calls for line in lines]
+        answers = {(line.op, line.place.file, line.place.line): line for line in candidates}
         return next(iter(answers.values())) if len(answers) == 1 else None
 
 
@@ -125,10 +126,7 @@ def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]
 
 def locator(run: Run) -> Callable[[int], Call | None]:
     """run.locate for many nodes: innermost call by one sweep over the ranges."""
-    edges: list[tuple[int, int, Call]] = []
-    for call in run.calls:
-        if call.end > call.start:
-            edges.append((call.start, call.end, call))
+    edges = [(call.start, call.end, call) for call in run.calls if call.end > call.start]
     edges.sort(key=lambda edge: (edge[0], -edge[1]))
     owner: dict[int, Call] = {}
     for start, end, call in edges:  # inner ranges come later and overwrite
@@ -150,15 +148,13 @@ class Mode(TorchFunctionMode):
         self.noted = noted
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        caller = sys._getframe(1)
-        if caller.f_code is _DISPATCH and caller.f_back is not None and caller.f_back.f_back is not None:
-            caller = caller.f_back.f_back  # handle_torch_function, called by the Python function itself
         start = sequence_number()
-        result = _as_if_from(caller)(func, args, kwargs or {})
+        result = as_if_from(calling_frame())(func, args, kwargs or {})
         end = sequence_number()
         if end > start:
             name = getattr(func, "__name__", "")
-            self.noted.append(Noted(start, end, Line("" if name in INSIDE else public_function(name), user_place())))
+            op = "" if name in OPERATION_INSIDE else public_function(name)
+            self.noted.append(Noted(start, end, Line(op, user_place())))
         return result
 
 
@@ -169,7 +165,15 @@ _calls: dict[tuple[str, int], Any] = {}
 def _call(func: Any, args: Any, kwargs: Any) -> Any: return func(*args, **kwargs)  # noqa: E704  (one line, see below)
 
 
-def _as_if_from(frame: FrameType) -> Any:
+def calling_frame() -> FrameType:
+    """The frame that called the torch function, seen from a mode's __torch_function__."""
+    caller = sys._getframe(2)
+    if caller.f_code is _DISPATCH and caller.f_back is not None and caller.f_back.f_back is not None:
+        return caller.f_back.f_back  # handle_torch_function, called by the Python function itself
+    return caller
+
+
+def as_if_from(frame: FrameType) -> Any:
     """_call with the file, line and module of the frame: a warning of torch names the line where Python stands, and it
     must be the same with and without us."""
     key = (frame.f_code.co_filename, frame.f_lineno)
@@ -180,7 +184,7 @@ def _as_if_from(frame: FrameType) -> Any:
 
 
 def push(mode: Any) -> None:
-    """Below the user's own modes, so that leaving one of theirs never takes off ours instead (as torch.set_default_device)."""
+    """Below the user's own modes, so that leaving one of theirs never takes off ours (as torch.set_default_device)."""
     above = []
     while torch._C._len_torch_function_stack() > 0:
         top = _C._pop_torch_function_stack()

@@ -42,15 +42,16 @@ INPUTS: dict[str, tuple[str, ...]] = {
 # never make a non-finite value of finite ones: a bad output means a bad input
 CARRIERS = frozenset(
     """View Reshape ReshapeAlias UnsafeView T Transpose Permute Expand ExpandAs Squeeze Unsqueeze Slice Select Split
-    SplitWithSizes UnsafeSplit Chunk Unbind Unfold Flatten Unflatten Detach Alias Clone Contiguous Cat Stack Index IndexSelect
-    Gather Take TakeAlongDim Repeat RepeatInterleave Roll Flip Rot90 Diagonal DiagEmbed Tril Triu MaskedSelect Narrow AsStrided
-    Movedim Swapaxes Neg Abs Relu Relu6 Threshold LeakyRelu Elu Celu Selu Gelu Silu Mish Softplus LogSigmoid Tanh
-    Sigmoid Hardtanh Hardsigmoid Hardswish HardtanhBackward Clamp ClampMin ClampMax Maximum Minimum Fmax Fmin Max Min Amax Amin
-    Aminmax Sort Topk Kthvalue Median Sin Cos Atan Asinh Erf Erfc Sign Round Floor Ceil Trunc Sgn
-    NativeDropout Dropout FusedDropout MaxPool1D MaxPool2D MaxPool2DWithIndices MaxPool3D AdaptiveMaxPool2D
-    UpsampleNearest1D UpsampleNearest2D UpsampleBilinear2D Pad ConstantPadNd ReflectionPad2D ReplicationPad2D Embedding
-    IndexPut IndexCopy Scatter MaskedScatter Where MaskedFill Fill CopyBackwards Copy CopySlices Real Imag ViewAsReal
-    ViewAsComplex AdaptiveAvgPool2D AvgPool2D Mean1 NanToNum Atan2 Hypot PixelShuffle Cummax Cummin Roll""".split()
+    SplitWithSizes UnsafeSplit Chunk Unbind Unfold Flatten Unflatten Detach Alias Clone Contiguous Cat Stack
+    Index IndexSelect Gather Take TakeAlongDim Repeat RepeatInterleave Roll Flip Rot90 Diagonal DiagEmbed Tril
+    Triu MaskedSelect Narrow AsStrided Movedim Swapaxes Neg Abs Relu Relu6 Threshold LeakyRelu Elu Celu Selu
+    Gelu Silu Mish Softplus LogSigmoid Tanh Sigmoid Hardtanh Hardsigmoid Hardswish HardtanhBackward Clamp
+    ClampMin ClampMax Maximum Minimum Fmax Fmin Max Min Amax Amin Aminmax Sort Topk Kthvalue Median Sin Cos Atan
+    Asinh Erf Erfc Sign Round Floor Ceil Trunc Sgn NativeDropout Dropout FusedDropout MaxPool1D MaxPool2D
+    MaxPool2DWithIndices MaxPool3D AdaptiveMaxPool2D UpsampleNearest1D UpsampleNearest2D UpsampleBilinear2D Pad
+    ConstantPadNd ReflectionPad2D ReplicationPad2D Embedding IndexPut IndexCopy Scatter MaskedScatter Where
+    MaskedFill Fill CopyBackwards Copy CopySlices Real Imag ViewAsReal ViewAsComplex AdaptiveAvgPool2D AvgPool2D
+    Mean1 NanToNum Atan2 Hypot PixelShuffle Cummax Cummin""".split()
 )
 # make a non-finite value of finite ones by overflow only
 LINEAR = frozenset("Add Sub Rsub Mean Sum Cumsum Lerp Baddbmm Mul ToCopy Addcmul AddBackward".split())
@@ -82,17 +83,18 @@ ALIASES: dict[str, str] = {
 # a public function -> the name a person would call it by
 FUNCTIONS = {
     "__truediv__": "div", "__rtruediv__": "div", "__itruediv__": "div", "true_divide": "div", "divide": "div",
-    "__rdiv__": "div", "__idiv__": "div", "__div__": "div", "div": "div", "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul",
-    "multiply": "mul", "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub", "__rsub__": "sub",
-    "__isub__": "sub", "subtract": "sub", "rsub": "sub", "__pow__": "pow", "__rpow__": "pow", "__ipow__": "pow", "float_power": "pow",
-    "square": "pow", "__matmul__": "matmul", "__rmatmul__": "matmul", "__imatmul__": "matmul", "mm": "matmul",
-    "__neg__": "neg", "__abs__": "abs", "__getitem__": "getitem", "arccos": "acos", "arcsin": "asin",
-    "arccosh": "acosh", "arctanh": "atanh", "linalg_vector_norm": "norm", "vector_norm": "norm", "frobenius_norm": "norm",
-    "linalg_norm": "norm", "linalg_eigh": "eigh", "linalg_svd": "svd", "linalg_inv": "inv", "linalg_cholesky": "cholesky",
-    "linalg_solve": "solve", "linalg_det": "det", "inverse": "inv", "linalg_inv_ex": "inv", "special_xlogy": "xlogy",
+    "__rdiv__": "div", "__idiv__": "div", "__div__": "div", "div": "div", "__mul__": "mul", "__rmul__": "mul",
+    "__imul__": "mul", "multiply": "mul", "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub",
+    "__rsub__": "sub", "__isub__": "sub", "subtract": "sub", "rsub": "sub", "__pow__": "pow", "__rpow__": "pow",
+    "__ipow__": "pow", "float_power": "pow", "square": "pow", "__matmul__": "matmul", "__rmatmul__": "matmul",
+    "__imatmul__": "matmul", "mm": "matmul", "__neg__": "neg", "__abs__": "abs", "__getitem__": "getitem",
+    "arccos": "acos", "arcsin": "asin", "arccosh": "acosh", "arctanh": "atanh", "linalg_vector_norm": "norm",
+    "vector_norm": "norm", "frobenius_norm": "norm", "linalg_norm": "norm", "linalg_eigh": "eigh",
+    "linalg_svd": "svd", "linalg_inv": "inv", "linalg_cholesky": "cholesky", "linalg_solve": "solve",
+    "linalg_det": "det", "inverse": "inv", "linalg_inv_ex": "inv", "special_xlogy": "xlogy",
     "nll_loss_nd": "nll_loss", "cross_entropy_loss": "cross_entropy", "special_logit": "logit",
-    "special_logsumexp": "logsumexp", "_softmax": "softmax", "_log_softmax": "log_softmax", "special_expm1": "expm1",
-    "special_log1p": "log1p", "_euclidean_dist": "cdist", "lstm_cell": "lstm_cell",
+    "special_logsumexp": "logsumexp", "_softmax": "softmax", "_log_softmax": "log_softmax",
+    "special_expm1": "expm1", "special_log1p": "log1p", "_euclidean_dist": "cdist", "lstm_cell": "lstm_cell",
 }  # fmt: skip
 
 

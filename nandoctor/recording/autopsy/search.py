@@ -1,8 +1,8 @@
 """From a non-finite tensor back along non-finite values to the first operation whose inputs were all finite.
 
-First a sweep in the order of time says of each node's output whether it is good, bad, masked or unknown; then a walk
-from the loss down the bad ones finds the births that reach it. A deliberate -inf (mask, fill, constant) is no birth; the
-softmax over a row that holds nothing else is.
+First a sweep in the order of time says of each node's output whether it is good, bad, masked or unknown; then a
+walk from the loss down the bad ones finds the births that reach it. A deliberate -inf (mask, fill, constant) is no
+birth; the softmax over a row that holds nothing else is.
 """
 
 import math
@@ -68,7 +68,7 @@ class Search:
         return BAD
 
     def _masks(self, node: Any) -> bool:
-        """Whether the -inf in this node's output was put there on purpose, here or in an operation that carried it here."""
+        """Whether the -inf in this node's output was put there on purpose, here or further up."""
         states = [self.state.get(below, UNKNOWN) for below, _ in node.next_functions if below is not None]
         kind = stem(node)[0]
         if BAD in states or kind in SOFTMAXES:
@@ -112,7 +112,8 @@ class Search:
             value = self.graph.output(node)
             return (Found(node, "leaf", value, path=path), []) if self.state[node] == BAD else (None, [])
         kind = stem(node)[0]
-        below = [(edge, n, self.state.get(n, UNKNOWN)) for edge, (n, _) in enumerate(node.next_functions) if n is not None]
+        edges = enumerate(node.next_functions)
+        below = [(edge, n, self.state.get(n, UNKNOWN)) for edge, (n, _) in edges if n is not None]
         bad = [n for _, n, state in below if state == BAD]
         if kind in SOFTMAXES:
             bad = [n for n in bad if not self._only_masks(n)]
@@ -178,7 +179,10 @@ class Search:
         return 0
 
 
-HIDING = frozenset("Where MaskedFill IndexPut NanToNum Index IndexSelect Gather Slice Select Clamp ClampMin ClampMax".split())
+# may leave a bad value out of their output
+HIDING = frozenset(
+    "Where MaskedFill IndexPut NanToNum Index IndexSelect Gather Slice Select Clamp ClampMin ClampMax".split()
+)
 
 
 def _open(node: Any) -> bool:

@@ -19,7 +19,7 @@ class Graph:
 
     def __init__(self, root: Any) -> None:
         self.root = root
-        self.consumers: dict[Any, list[tuple[Any, int, int]]] = {}  # node -> (consumer, edge of consumer, output of node)
+        self.consumers: dict[Any, list[tuple[Any, int, int]]] = {}  # node -> (consumer, its edge, output of node)
         self.hooked = 0  # saved tensors that were left packed
         seen = {root}
         todo = [root]

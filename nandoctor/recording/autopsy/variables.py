@@ -39,7 +39,7 @@ def left_behind() -> list[Tensor]:
 
 def at_exit() -> list[Tensor]:
     """Such tensors in the functions through which an uncaught exception went, and in the script itself."""
-    found = []
+    found: list[Tensor] = []
     link = getattr(sys, "last_traceback", None)
     while link is not None:
         if is_user_code(link.tb_frame.f_code):

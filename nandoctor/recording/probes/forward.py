@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, _C, nn
+from torch import _C, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
@@ -52,11 +52,11 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
         alarms.forward_begins(layer)
 
 
-def after(
-    run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> None:
+def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+    """rest: keyword arguments and output; after an exception torch gives None alone."""
     if recomputing():
         return
+    kwargs, output = rest if len(rest) == 2 else ({}, None)
     stack = run.thread.stack
     layer = run.names.known(module)
     start = None

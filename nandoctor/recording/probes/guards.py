@@ -1,6 +1,6 @@
 """A guard in the user's loop looks at the loss before backward: if torch.isnan(loss): continue.
 
-Then backward is never called, and what the graph knows must be read now. Looking costs nothing while the loss is finite.
+Then backward is never called, and what the graph knows must be read now.
 """
 
 import math

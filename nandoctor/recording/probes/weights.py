@@ -88,7 +88,8 @@ class Weights:
             broken = not math.isfinite(norm) and is_bad(grad)
             bad = bad or broken
             if w.wanted:
-                own = flags | (BAD if broken else 0) | (SCALED if run.scale is not None and not scale and not run.unscaled else 0)
+                scaled = run.scale is not None and not scale and not run.unscaled
+                own = flags | (BAD if broken else 0) | (SCALED if scaled else 0)
                 low, high = item(ends(grad)[0]) if broken else 0.0, item(ends(grad)[1]) if broken else 0.0
                 recorder.add("parameter_gradient", w.weight, (low, high, norm), grad, own)
             if broken:
@@ -118,7 +119,7 @@ class Weights:
         moved = [(w, w.before) for w in plain if w.before is not None]
         if moved:
             deltas = torch._foreach_sub([_sample(w) for w, _ in moved], [before for _, before in moved])
-            for (w, before), norm in zip(moved, norms(deltas), strict=True):
+            for (w, before), norm in zip(moved, norms(list(deltas)), strict=True):
                 # only the norm is measured: an update that is not finite shows in the weight
                 share = math.sqrt(w.parameter.numel() / max(before.numel(), 1))
                 flags = NORM_ONLY | (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)

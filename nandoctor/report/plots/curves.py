@@ -49,7 +49,7 @@ def draw_curves(
     marked = any(not np.isfinite(curve.y).all() for curve in [*curves, *also])
     top = marks.CROWDED_TOP if marked else marks.FREE_TOP
     scale = fit_y(axes, np.concatenate([curve.y for curve in everything]), bottom, top)
-    x = np.concatenate([curve.x for curve in everything])
+    x = np.concatenate([*(curve.x for curve in everything), trace.rows("step")["step"]])
     ends = [*([bad.step] if bad else []), x.min(), x.max()]
     fit_steps(axes, min(ends), max(ends))
     shown = _without_zeros if scale == "log" else list

@@ -38,6 +38,14 @@ def source_line(bad: Bad) -> str:
     return "" if not bad.file else bad.file if bad.line is None else f"{bad.file}:{bad.line}"
 
 
+def optimizer_name(trace: Trace, subject: str) -> str:
+    """A subject's name, optimizer or optimizer.group, in words: "Adam 0, group 1"."""
+    number, _, group = subject.partition(".")
+    notes = trace.notes_of("optimizer")
+    name = next((str(note.get("name")) for note in notes if str(note.get("id")) == number), "optimizer")
+    return f"{name} {number}" + (f", group {group}" if group else "")
+
+
 def skipped_steps(trace: Trace) -> NDArray[np.float64]:
     """Steps that a GradScaler left out."""
     rows = trace.rows("step")

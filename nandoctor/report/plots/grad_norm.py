@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nandoctor.report.plots.curves import HEIGHT, draw_curves
-from nandoctor.report.plots.events import first_bad, skipped_steps
+from nandoctor.report.plots.events import first_bad, optimizer_name, skipped_steps
 from nandoctor.report.plots.marks import thinned
 from nandoctor.report.plots.series import (
     Curve,
@@ -39,6 +39,7 @@ def grad_norm(trace: Trace) -> Figure:
     if not used and not clips:
         raise NothingToDraw("It holds no gradient norm: no optimizer step was seen.")
     bad = first_bad(trace)
+    used = tuple(replace(curve, name=optimizer_name(trace, curve.name)) for curve in used)
     if len(used) == 1:
         used = (replace(used[0], name="as the optimizer used it" if clips else ""),)
     figure = new_figure()

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from nandoctor.report.plots.curves import HEIGHT, draw_curves
-from nandoctor.report.plots.events import first_bad, skipped_steps
-from nandoctor.report.plots.series import NothingToDraw, value_curves
+from nandoctor.report.plots.events import first_bad, optimizer_name, skipped_steps
+from nandoctor.report.plots.series import Curve, NothingToDraw, value_curves
 from nandoctor.report.plots.style import dress, new_figure
 from nandoctor.trace.trace import Trace
 
@@ -23,7 +24,24 @@ def loss(trace: Trace) -> Figure:
         raise NothingToDraw("It holds no loss: no backward call was seen.")
     bad = first_bad(trace)
     if len(curves) == 1:
-        curves = (replace(curves[0], name=""),)
+        curves = _by_optimizer(trace, replace(curves[0], name=""))
     figure = new_figure()
     entries = draw_curves(figure, trace, curves, bad, "loss", skipped_steps(trace))
     return dress(figure, loss, "Loss", trace, bad, HEIGHT, entries)
+
+
+def _by_optimizer(trace: Trace, curve: Curve) -> tuple[Curve, ...]:
+    """Where optimizers take turns (GAN), the losses before the steps of each; else the one curve."""
+    used = value_curves(trace, "gradient_norm")
+    if len(used) < 2:
+        return (curve,)
+    steps = np.concatenate([np.floor(one.x) for one in used])
+    whose = np.concatenate([np.full(len(one.x), number) for number, one in enumerate(used)])
+    order = np.argsort(steps, kind="stable")
+    place = np.searchsorted(steps[order], np.floor(curve.x), side="right") - 1
+    owner = whose[order][np.maximum(place, 0)]  # a step without gradients counts with the one before
+    turns = [(one, owner == number) for number, one in enumerate(used) if (owner == number).any()]
+    return tuple(
+        Curve(f"before a step of {optimizer_name(trace, one.name)}", curve.x[mine], curve.y[mine])
+        for one, mine in turns
+    )

@@ -24,8 +24,8 @@ from nandoctor.report.plots.series import (
     NothingToDraw,
     Points,
     grid,
-    joined,
     layer_points,
+    parameters,
     renamed,
     together,
 )
@@ -43,8 +43,9 @@ def provenance(trace: Trace) -> Figure:
     """The steps around the first bad value, one panel for each stage of a step, one row for each layer;
     the darker the blue, the larger the value. Follow one column through the panels: forward from top to
     bottom, the gradients from bottom to top, then the weights. The framed cell is where the first value
-    that mattered became NaN or Inf; orange and yellow after it are how it spread. Darkening columns before
-    it show a value that grew until it broke.
+    that mattered became NaN or Inf; orange and yellow after it are how it spread. A framed cell without a
+    value is a module whose own code, not one of its parts, made it. Darkening columns before it show a
+    value that grew until it broke.
     """
     parts = _parts(trace)
     known = [part for part in parts if len(part.step)]
@@ -74,8 +75,8 @@ def _parts(trace: Trace) -> list[Points]:
     return [
         forward,
         layer_points(trace, "output_gradient", "absmax", per_module=True),
-        joined(layer_points(trace, "parameter_gradient", "norm")),
-        joined(layer_points(trace, "weight", "norm")),
+        parameters(trace, "parameter_gradient"),
+        parameters(trace, "weight"),
     ]
 
 
@@ -86,11 +87,19 @@ def _rows(parts: list[Points], bad: Bad | None) -> list[str]:
     held = {part.layers[number] for part in parts for number in np.unique(part.layer)}
     layers = [layer for layer in layers if layer in held]
     born = _row_name(bad)
-    if born is not None and born not in layers:
-        inside = [row for row, layer in enumerate(layers) if layer.startswith(f"{born}.")]
-        end = len(layers) - (1 if layers[-1:] == [LOSS] else 0)
-        layers.insert(inside[-1] + 1 if inside else end, born)
+    if bad is not None and born is not None and born not in layers:
+        layers.insert(_place_of(born, layers, parts[0], bad), born)
     return layers
+
+
+def _place_of(born: str, layers: list[str], forward: Points, bad: Bad) -> int:
+    """The row for a module whose own code made the bad value: before its first part that received it."""
+    sick = (forward.health > FINITE) & (forward.step == bad.step)
+    received = {forward.layers[number] for number in np.unique(forward.layer[sick])}
+    end = len(layers) - (1 if layers[-1:] == [LOSS] else 0)
+    inside = [row for row in range(end) if layers[row].startswith(f"{born}." if born else "")]
+    after = [row for row in inside if layers[row] in received - {INPUT}]
+    return after[0] if after else inside[-1] + 1 if inside else end
 
 
 def _row_name(bad: Bad | None) -> str | None:
@@ -98,7 +107,9 @@ def _row_name(bad: Bad | None) -> str | None:
         return None
     if bad.layer is not None:
         return bad.layer
-    return {"input": INPUT, "loss": LOSS}.get(bad.phase or "")
+    if bad.phase == "backward" and bad.op:  # of an operation outside the model
+        return LOSS
+    return {"input": INPUT, "loss": LOSS}.get(bad.phase)
 
 
 def _panels(figure: Figure, grids: list[Grid], bad: Bad | None, classes: dict[str, str]) -> None:
@@ -123,7 +134,7 @@ def _panels(figure: Figure, grids: list[Grid], bad: Bad | None, classes: dict[st
 
 def _frame(row: "np.ndarray[tuple[int], np.dtype[np.object_]]", grids: list[Grid], bad: Bad) -> None:
     """A frame around the cell where it was born, and beside it layer, operation and line."""
-    name, panel = _row_name(bad), _PANEL_OF_PHASE.get(bad.phase or "")
+    name, panel = _row_name(bad), _PANEL_OF_PHASE.get(bad.phase)
     if name is None or panel is None:
         return
     cells, axes = grids[panel], row[panel]
@@ -135,7 +146,8 @@ def _frame(row: "np.ndarray[tuple[int], np.dtype[np.object_]]", grids: list[Grid
     frame = Rectangle((bad.step - 0.5, place - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2, zorder=7)
     frame.set(gid="birth", clip_on=False, path_effects=around)
     axes.add_patch(frame)
-    words = [name or "(root)", bad.op or "", source_line(bad)]
+    layer = name if name in (INPUT, LOSS) else f"layer {name or '(root)'}"
+    words = [layer, f"op {bad.op}" if bad.op else "", source_line(bad).replace("\\", "/").rpartition("/")[2]]
     high, left = place > len(cells.heads) / 2, panel > 1
     axes.set_zorder(2)  # the label may reach over the next panel
     axes.annotate(

@@ -122,7 +122,10 @@ def _health(values: Floats) -> Codes:
 
 def layer_points(trace: Trace, kind: str, measure: str, per_module: bool = False) -> Points:
     """The magnitude ("absmax" or "norm") of each row; per_module: without the path inside the output."""
-    rows = trace.rows(kind)
+    return _points(trace, trace.rows(kind), kind, measure, per_module)
+
+
+def _points(trace: Trace, rows: Rows, kind: str, measure: str, per_module: bool) -> Points:
     subjects, index = _in_order(rows["subject"])
     labels = [_layer(trace, int(subject), per_module) for subject in subjects]
     layers = tuple(dict.fromkeys(labels))
@@ -150,6 +153,15 @@ def _layer(trace: Trace, subject: int, per_module: bool) -> str:
     if known.role in ("parameter", "buffer"):
         return known.name.rpartition(".")[0]
     return known.name if per_module or not known.tensor else f"{known.name} [{known.tensor}]"
+
+
+def parameters(trace: Trace, kind: str) -> Points:
+    """The parameters of each layer at each step as one norm; a parameter's last row in a step counts."""
+    rows = trace.rows(kind)
+    key = rows["subject"].astype(np.int64) * (int(rows["step"].max(initial=0)) + 1) + rows["step"]
+    last = np.zeros(len(rows), dtype=np.bool_)
+    last[len(rows) - 1 - np.unique(key[::-1], return_index=True)[1]] = True
+    return joined(_points(trace, rows[last | (health_of(rows, kind) != FINITE)], kind, "norm", False))
 
 
 def joined(points: Points) -> Points:

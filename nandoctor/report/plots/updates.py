@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nandoctor.report.plots.layers import draw_layers
-from nandoctor.report.plots.series import FINITE, NothingToDraw, Points, joined, layer_points
+from nandoctor.report.plots.series import FINITE, NothingToDraw, Points, parameters
 from nandoctor.trace.trace import Trace
 
 
@@ -14,10 +14,10 @@ def updates(trace: Trace) -> Figure:
     too high for that layer; below 0.000001 the layer does not learn. Look at the steps before the first
     bad one, not at the bad one itself.
     """
-    moved = joined(layer_points(trace, "update", "norm"))
+    moved = parameters(trace, "update")
     if not len(moved.step):
         raise NothingToDraw("It holds no updates: no optimizer step was seen.")
-    points = _relative(moved, joined(layer_points(trace, "weight", "norm")))
+    points = _relative(moved, parameters(trace, "weight"))
     if not len(points.step):
         raise NothingToDraw("It holds updates, but no weights to compare them with.")
     return draw_layers(updates, "Updates relative to the weights", trace, points, "update / weight norm")

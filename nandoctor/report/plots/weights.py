@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from nandoctor.report.plots.layers import draw_layers
-from nandoctor.report.plots.series import NothingToDraw, joined, layer_points
+from nandoctor.report.plots.series import NothingToDraw, parameters
 from nandoctor.trace.trace import Trace
 
 
@@ -13,7 +13,7 @@ def weights(trace: Trace) -> Figure:
     neighbours at step 0 was initialised that way. From the first NaN on, a weight stays NaN: nothing after
     it can be trusted.
     """
-    points = joined(layer_points(trace, "weight", "norm"))
+    points = parameters(trace, "weight")
     if not len(points.step):
         raise NothingToDraw("It holds no weights: no optimizer step was seen.")
     return draw_layers(weights, "Weights", trace, points, "weight norm (L2)")

@@ -1,0 +1,197 @@
+"""Filling in an incident: where, by what and at which line the value was born, from what the search brought."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..incident import Incident, Place
+from ..names import Layer
+from ..run import BadTensor, Birth, Run
+from ..stats import is_bad, item, measurable
+from . import variables
+from .births import kind_of
+from .hazards import Hazard
+from .linemap import Line, LineMap, operation
+from .operations import CARRIERS
+from .search import Found
+from .values import Graph, describe, order
+
+
+class Origin:
+    def __init__(self, run: Run, lines: LineMap) -> None:
+        self.run, self.lines = run, lines
+
+    def from_graph(self, incident: Incident, found: Found, graph: Graph) -> None:
+        if found.kind == "leaf" and found.value is not None:
+            name = self._parameter_name(found.value, found.node)
+            if name is not None:
+                self.from_weights(incident, *name)
+                return
+        if found.kind != "operation" or self._fed_by_data(found):
+            data = self._data_behind(found)
+            if data is not None:
+                self.from_data(incident, data)
+                return
+            if found.kind == "outside":
+                incident.phase = "loss"
+                incident.unknown = "a tensor that was computed without a graph was not finite before it was used here"
+                return
+        node = found.node
+        call, line = self.run.locate(order(node)), self.lines.lookup(node, graph.nodes)
+        birth = next((b for b in self.run.births if call is not None and b.layer is call.layer), None)
+        incident.phase = "loss" if call is None or call.loss else "forward"
+        if call is not None and not call.loss:
+            incident.layer, incident.module = call.layer.name, call.layer.kind
+        incident.op = operation(node, line)
+        incident.operands, incident.masked_rows = found.operands, found.masked_rows
+        incident.consumers = [operation(n, None) for n in found.path[:8]]
+        incident.dtype = _dtype(node) or incident.dtype
+        if line is not None:
+            incident.place = line.place
+        elif birth is not None:
+            incident.place = birth.place
+        else:
+            incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
+        if birth is not None:
+            incident.parameters_finite, incident.kind = birth.parameters_finite, birth.kind
+            incident.operands = incident.operands or birth.operands
+        if not found.certain:
+            incident.unknown = incident.unknown or "autograd did not save every input of this operation"
+
+    def _fed_by_data(self, found: Found) -> bool:
+        """A tensor from outside the graph went in unsaved, and the batch holds a bad one."""
+        if not (self.run.bad_data and not found.masked_rows):
+            return False
+        return any(below is None for below, _ in found.node.next_functions) or not found.certain
+
+    def _data_behind(self, found: Found) -> BadTensor | None:
+        if self.run.bad_data:
+            return self.run.bad_data[0]
+        if found.kind == "operation" or (self.run.loader_seen and found.kind == "outside"):
+            return None  # the whole batch was looked at and is finite
+        return variables.bad_tensor(found.value)
+
+    def from_data(self, incident: Incident, bad: BadTensor) -> None:
+        incident.phase, incident.method = "input", "batch"
+        incident.tensor, incident.row, incident.index = bad.path, bad.row, bad.index
+        incident.kind, incident.place, incident.dtype = bad.kind, bad.place, bad.dtype
+        incident.layer = incident.module = incident.op = None
+
+    def from_module(self, incident: Incident, birth: Birth) -> None:
+        incident.method = "module"
+        incident.phase, incident.layer, incident.module = "forward", birth.layer.name, birth.layer.kind
+        incident.op, incident.place = self._module_operation(birth.layer), birth.place
+        incident.kind, incident.dtype, incident.operands = birth.kind, birth.dtype, birth.operands
+        incident.parameters_finite = birth.parameters_finite
+
+    def from_weights(self, incident: Incident, name: str, kind: str | None, parameter: Tensor) -> None:
+        run = self.run
+        incident.phase, incident.method, incident.tensor = "weights", "weights", name
+        incident.layer, incident.module = name.rpartition(".")[0], kind
+        incident.kind, incident.dtype = kind_of(parameter), str(parameter.dtype).removeprefix("torch.")
+        incident.operands = [describe("weight", parameter)]
+        incident.op = None
+        if run.foreign == "load_state_dict":
+            incident.writer, incident.op, incident.place = "load_state_dict", "load_state_dict", run.foreign_place
+        else:
+            incident.writer = "initial" if run.recorder.step == 0 else "foreign"
+            incident.place = Place()
+
+    def from_hazard(self, incident: Incident, hazards: list[Hazard]) -> bool:
+        singular = [hazard for hazard in hazards if bool(item(hazard.singular))]
+        if not singular:
+            return False
+        hazard = max(singular, key=lambda hazard: hazard.number)  # backward reached it first
+        incident.op, incident.place = hazard.op, hazard.place
+        if hazard.layer is not None and not hazard.loss:
+            incident.layer, incident.module = hazard.layer.name, hazard.layer.kind
+        if hazard.operand is not None:
+            incident.operands = [hazard.operand]
+        if hazard.place.line is None:
+            incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
+        incident.method = "graph"
+        return True
+
+    def from_trail(self, incident: Incident, parameters: list[tuple[str, Tensor]]) -> None:
+        trail = self.run.trail
+        first = next((place for place, reached in enumerate(trail) if reached.bad), None)
+        layer: Layer | None = None
+        if first is not None and first > 0:
+            layer = trail[first - 1].layer
+            incident.dtype = trail[first].dtype
+        elif first is None:
+            for name, parameter in parameters:
+                if parameter.grad is not None and is_bad(parameter.grad):
+                    owner = name.rpartition(".")[0]
+                    layer = next((known for known in self.run.names.layers() if known.name == owner), None)
+                    break
+        if layer is None:
+            incident.unknown = (
+                "the gradient was bad when it reached the model's outputs, "
+                "and no operation with a singular derivative was seen"
+            )
+            return
+        incident.layer, incident.module = layer.name, layer.kind
+        incident.op = self._module_operation(layer)
+        line = self._module_line(layer)
+        if line is not None:
+            incident.place = line.place
+
+    def _module_line(self, layer: Layer) -> Line | None:
+        """The last operation of this module that can make a non-finite value."""
+        for (name, kind), calls in reversed(self.lines.known.items()):
+            if name == layer.name and kind.rstrip("0123456789") not in CARRIERS and calls:
+                return calls[-1][-1]
+        return None
+
+    def _module_operation(self, layer: Layer) -> str | None:
+        line = self._module_line(layer)
+        return line.op if line is not None and line.op else MODULE_OPERATIONS.get(layer.kind, layer.kind.lower())
+
+    def first_birth(self) -> Birth | None:
+        return next((birth for birth in self.run.births if birth.inputs_finite), None)
+
+    def bad_parameters(self) -> tuple[str, str | None, Tensor] | None:
+        """A parameter or buffer of a known model that is not finite now."""
+        for model in self.run.names.models:
+            top = model.ref()
+            if top is None:
+                continue
+            for path, module in self.run.names.modules(top):
+                # running statistics take over what came in; they are to blame only where they are used, not made
+                statistics = [] if module.training else [("running_mean", module._buffers.get("running_mean"))]
+                statistics += [] if module.training else [("running_var", module._buffers.get("running_var"))]
+                for name, value in (*module._parameters.items(), *statistics):
+                    if value is not None and measurable(value) and is_bad(value):
+                        return model.prefixed(f"{path}.{name}" if path else name), type(module).__name__, value
+        return None
+
+    def _parameter_name(self, value: Tensor, node: Any) -> tuple[str, str | None, Tensor] | None:
+        variable = getattr(node, "variable", None)
+        if variable is None:
+            return None
+        name, kind = self.run.names.parameter(variable)
+        if not name:
+            name = variables.name_of(variable) or ("" if isinstance(variable, nn.Parameter) else "")
+            if not isinstance(variable, nn.Parameter) and self.run.bad_data:
+                return None
+        return name or "parameter", kind, variable
+
+
+MODULE_OPERATIONS = {
+    "Linear": "linear", "Conv1d": "conv1d", "Conv2d": "conv2d", "Conv3d": "conv3d", "BatchNorm1d": "batch_norm",
+    "BatchNorm2d": "batch_norm", "BatchNorm3d": "batch_norm", "LayerNorm": "layer_norm", "Softmax": "softmax",
+    "LogSoftmax": "log_softmax", "GroupNorm": "group_norm", "InstanceNorm2d": "instance_norm", "LSTM": "lstm",
+    "GRU": "gru", "RNN": "rnn_tanh", "ConvTranspose2d": "conv_transpose2d", "ConvTranspose1d": "conv_transpose1d",
+    "CrossEntropyLoss": "cross_entropy", "MSELoss": "mse_loss", "BCELoss": "binary_cross_entropy",
+    "RMSNorm": "rms_norm", "Embedding": "embedding", "LSTMCell": "lstm_cell", "GRUCell": "gru_cell",
+}  # fmt: skip
+
+
+def _dtype(node: Any) -> str | None:
+    try:
+        return str(node._input_metadata[0].dtype).removeprefix("torch.")
+    except (AttributeError, IndexError, RuntimeError):
+        return None
+
+

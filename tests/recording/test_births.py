@@ -1,0 +1,60 @@
+"""First non-finite provenance, case by case: phase, layer, operation and line, from one run and with --watch-step."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parent / "births_program.py"
+
+
+def outcomes(folder: Path, *arguments: str) -> dict[str, dict]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(PROGRAM), str(folder / "births.parquet"), *arguments],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {found["case"]: found for found in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    return outcomes(tmp_path_factory.mktemp("births"))
+
+
+@pytest.fixture(scope="module")
+def watched_run(tmp_path_factory):
+    return outcomes(tmp_path_factory.mktemp("watched"), "2")
+
+
+CASES = [
+    line.removeprefix("def ").partition("(")[0]
+    for before, line in zip(PROGRAM.read_text().splitlines(), PROGRAM.read_text().splitlines()[1:])
+    if before.startswith("@case(")
+]
+
+
+def check(found: dict) -> None:
+    assert found["failed"] == []
+    if found["phase"] is None:
+        assert found["incidents"] == []
+        return
+    first = found["incidents"][0]
+    assert first["phase"] == found["phase"]
+    assert first["op"] in found["op"]
+    assert first["layer"] == found["layer"]
+    assert first["step"] == 2 or found["case"] in ("nan_w", "eps0") or found["case"].startswith("guard")
+    if found["lines"]:
+        assert first["place"]["line"] in found["lines"]
+        assert Path(first["place"]["file"]).name == PROGRAM.name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_birth_is_named_from_one_run(one_run, name):
+    check(one_run[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_birth_is_named_with_watch_step(watched_run, name):
+    check(watched_run[name])
