@@ -84,9 +84,7 @@ def diagnose_trace(trace: Trace) -> Diagnosis:
 
 
 def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
-    return Finding(
-        cause.id, cause.title, verdict.confidence, verdict.summary, verdict, cause.remedies(evidence)
-    )
+    return Finding(cause.id, cause.title, verdict.confidence, verdict.summary, verdict, cause.remedies(evidence))
 
 
 def _run(trace: Trace, evidence: Evidence) -> Run:
@@ -105,9 +103,7 @@ def _run(trace: Trace, evidence: Evidence) -> Run:
 
 
 def _trained(trace: Trace, evidence: Evidence) -> bool:
-    return (
-        trace.steps > 0 or evidence.bad is not None or any(len(trace.rows(k)) for k in ("loss", "backward"))
-    )
+    return trace.steps > 0 or evidence.bad is not None or any(len(trace.rows(k)) for k in ("loss", "backward"))
 
 
 def _nothing(run: Run) -> UserError:
@@ -117,8 +113,8 @@ def _nothing(run: Run) -> UserError:
 
 def _not_seen(trace: Trace, evidence: Evidence, lacking: list[str]) -> list[str]:
     found = [
-        f"the {fields.words(note, 'probe') or 'unnamed'} probe failed at step {fields.whole(note, 'step')} and was "
-        f"off afterwards: {fields.words(note, 'error') or 'no reason given'}"
+        f"the {fields.words(note, 'probe') or 'unnamed'} probe failed at step {fields.whole(note, 'step')} "
+        f"and was off afterwards: {fields.words(note, 'error') or 'no reason given'}"
         for note in trace.notes_of("probe_failed")
     ]
     found += [fields.words(note, "text") or "" for note in trace.notes_of("unseen")]

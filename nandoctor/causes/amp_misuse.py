@@ -45,10 +45,7 @@ def judge(e: Evidence) -> Answer:
     if calls is not None and calls.stepped_without_update is not None:
         facts.append(
             Fact(
-                "scaler.step was called again before update()",
-                calls.updates,
-                calls.steps,
-                calls.stepped_without_update,
+                "scaler.step was called again before update()", calls.updates, calls.steps, calls.stepped_without_update
             )
         )
     clips = gradients.clipped_while_scaled if gradients else 0

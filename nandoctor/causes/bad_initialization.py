@@ -31,6 +31,8 @@ CERTAIN = 0.95  # the weight was seen non-finite before any step
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
+FAR_AMPLIFIES = 1e3  # ten layers of a gain of 2
+ABSURD = 1e3  # a loss that no untrained model of such data has
 AMPLIFIES = 100.0  # rms of the loudest layer / rms of the input in the first pass; healthy nets stay near 1
 LOUD_DATA = 1e3  # then the data explain it
 EARLY = 5  # steps: an initialisation that fails, fails at once
@@ -38,12 +40,10 @@ EARLY = 5  # steps: an initialisation that fails, fails at once
 
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
-    if not failed(e) or (bad is not None and bad.phase == "input"):
+    if not (failed(e) or _hopeless(e)) or (bad is not None and bad.phase == "input"):
         return None
     if bad is not None and bad.phase == "weights" and bad.writer in ("initial", None):
-        return _non_finite(
-            e, bad.tensor or bad.layer or "a weight", 0 if bad.writer == "initial" else bad.step
-        )
+        return _non_finite(e, bad.tensor or bad.layer or "a weight", 0 if bad.writer == "initial" else bad.step)
     if weights is not None and weights.bad_at_start is not None and not weights.checkpoint_loads:
         return _non_finite(e, weights.bad_at_start, 0)
     if bad is not None and (bad.phase == "weights" or bad.masked_rows):
@@ -55,6 +55,14 @@ def judge(e: Evidence) -> Answer:
     first = f"first loss {num(e.loss.first)}" if e.loss else "the first forward pass"
     layer = f"; {loud} has std {num(weights.worst_std)}" if loud and weights else ""
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
+
+
+def _hopeless(e: Evidence) -> bool:
+    """Finite to the end, and absurd from the first loss to the last."""
+    if e.loss is None or e.activations is None or e.weights is None:
+        return False
+    far = (e.weights.worst_gain or 0) >= GAIN and (e.activations.amplification or 0) >= FAR_AMPLIFIES
+    return far and e.loss.first >= ABSURD and e.loss.end >= ABSURD
 
 
 def _non_finite(e: Evidence, name: str, step: int) -> Answer:
@@ -69,16 +77,24 @@ def _clues(e: Evidence) -> list[Clue]:
     weights, outputs, loss, data = e.weights, e.activations, e.loss, e.data
     if weights and weights.worst_gain is not None and weights.worst_gain >= GAIN:
         weight = 3.5 if weights.worst_gain >= FAR_GAIN else 2.0
-        text = (
-            f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is "
-            + num(weights.worst_gain)
+        text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is " + num(
+            weights.worst_gain
         )
         found.append(clue(weight, text, weights.worst_gain, GAIN, 0, weights.worst_layer))
     elif weights and weights.worst_gain is not None:
-        found.append(clue(-2.0, f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})"))
+        amplified = outputs is not None and not (outputs.amplification or 0) < AMPLIFIES
+        found.append(
+            clue(
+                -1.0 if amplified else -2.0,
+                f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
+            )
+        )
     if outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
-        found.append(clue(2.5, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
+        weight = 3.5 if outputs.amplification >= FAR_AMPLIFIES else 2.5
+        found.append(clue(weight, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
+        if loss and not abs(loss.first) < ABSURD:
+            found.append(clue(0.7, f"the first loss was {num(loss.first)}", loss.first, ABSURD, 0))
     elif outputs:
         found.append(clue(-1.5, "the first forward pass keeps its scale"))
     over = loss.first_over_expected if loss else None
@@ -101,9 +117,7 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     change = "every weight by the fan-in rule: std = sqrt(2 / fan_in) before ReLU"
     if weights and weights.worst_std and weights.worst_gain and weights.worst_gain > 1.42:
         name = weights.worst_layer or name
-        change = (
-            f"{name}: std {num(weights.worst_std)} -> {num(weights.worst_std * 1.41 / weights.worst_gain)}"
-        )
+        change = f"{name}: std {num(weights.worst_std)} -> {num(weights.worst_std * 1.41 / weights.worst_gain)}"
     initialise = Remedy(
         "Initialise by the fan-in rule",
         change,
@@ -119,13 +133,7 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         None,
         "torch.nn.LayerNorm(features)",
     )
-    return (
-        initialise,
-        nan_guide.start_over(e),
-        normalise,
-        nan_guide.clip_one(e),
-        repair_not_skip.repair_weights(e),
-    )
+    return (initialise, nan_guide.start_over(e), normalise, nan_guide.clip_one(e), repair_not_skip.repair_weights(e))
 
 
 CAUSE = Cause("bad-initialization", "The weights were wrong before the first step", __doc__, judge, remedies)

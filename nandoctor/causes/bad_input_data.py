@@ -32,7 +32,7 @@ def judge(e: Evidence) -> Answer:
     bad = e.bad
     if bad is None or bad.phase != "input":
         return None
-    target = is_target(bad)
+    target = is_target(bad) and bad.kind == "nan"
     what = f"{place(bad)} holds {bad.kind or 'NaN or Inf'}"
     facts = [Fact(what, bad.kind, step=bad.step)]
     if e.data and e.data.bad_batches:

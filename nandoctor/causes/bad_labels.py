@@ -37,7 +37,7 @@ MESSAGES = re.compile(
 )
 CRASHED = 0.96  # the exception says it in words
 SEEN = 0.9  # labels outside the range were recorded, and the run failed
-TARGET_BAD = 0.95  # NaN seen in a target
+TARGET_BAD = 0.95  # NaN seen in a target: a missing label; Inf there was computed, see bad-input-data
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "mean", "div", "sum")
 
 
@@ -47,17 +47,12 @@ def judge(e: Evidence) -> Answer:
         facts = [Fact(f"{crash.type}: {crash.message.strip().splitlines()[0][:160]}")]
         if data and data.labels_high is not None and data.labels_low is not None:
             facts.append(
-                Fact(
-                    f"integers in the batches span {data.labels_low:.0f} to {data.labels_high:.0f}",
-                    data.labels_high,
-                )
+                Fact(f"integers in the batches span {data.labels_low:.0f} to {data.labels_high:.0f}", data.labels_high)
             )
         return Verdict(
-            CRASHED,
-            f"The run ended on an index that is out of range: {crash.message.strip()[:120]}",
-            tuple(facts),
+            CRASHED, f"The run ended on an index that is out of range: {crash.message.strip()[:120]}", tuple(facts)
         )
-    if bad is not None and bad.phase == "input" and is_target(bad):
+    if bad is not None and bad.phase == "input" and is_target(bad) and bad.kind == "nan":
         what = f"the target {place(bad)} holds {bad.kind or 'NaN or Inf'}"
         return Verdict(TARGET_BAD, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step),))
     if data is None or not failed(e):
@@ -76,9 +71,7 @@ def judge(e: Evidence) -> Answer:
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     high = e.data.labels_high if e.data else None
     change = (
-        f"outputs of the model: at least {high + 1:.0f}"
-        if high is not None and high >= 0
-        else "map labels to 0..C-1"
+        f"outputs of the model: at least {high + 1:.0f}" if high is not None and high >= 0 else "map labels to 0..C-1"
     )
     first = Remedy(
         "Make labels and outputs agree",
@@ -94,13 +87,7 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         "data",
         "if (labels != -100).sum() == 0: continue",
     )
-    return (
-        first,
-        ignore,
-        nan_guide.scan_data(e),
-        monash_stability.validate_data(e),
-        nan_guide.skip_bad_loss(e),
-    )
+    return (first, ignore, nan_guide.scan_data(e), monash_stability.validate_data(e), nan_guide.skip_bad_loss(e))
 
 
 CAUSE = Cause("bad-labels", "Labels out of range, NaN or all ignored", __doc__, judge, remedies)

@@ -28,9 +28,7 @@ from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
 from .remedies import nan_guide
 
-MESSAGES = re.compile(
-    r"Expected more than 1 (value per channel|spatial element) when training", re.IGNORECASE
-)
+MESSAGES = re.compile(r"Expected more than 1 (value per channel|spatial element) when training", re.IGNORECASE)
 CRASHED = 0.97  # torch says it in words
 ONE = 1  # no variance at all
 HAND = 0.9  # statistics over one row, seen in the operand
@@ -52,9 +50,7 @@ def judge(e: Evidence) -> Answer:
                     norm.layer,
                 )
             )
-        return Verdict(
-            CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts)
-        )
+        return Verdict(CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts))
     if not failed(e):
         return None
     if bad is not None and bad.op in HAND_MADE and _one_row(bad):

@@ -58,12 +58,7 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         "rollback",
         "assert all(v.isfinite().all() for v in state.values() if v.is_floating_point())",
     )
-    return (
-        check,
-        nan_root_cause.check_weights(e),
-        nan_guide.start_over(e),
-        repair_not_skip.repair_weights(e),
-    )
+    return (check, nan_root_cause.check_weights(e), nan_guide.start_over(e), repair_not_skip.repair_weights(e))
 
 
 CAUSE = Cause("corrupt-weights", "Weights damaged by a checkpoint or by other code", __doc__, judge, remedies)

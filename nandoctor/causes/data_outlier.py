@@ -24,8 +24,9 @@ import math
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Remedy
-from .failure import failed
+from .failure import failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause
+from .step_size import gradient_explains
 from .weighing import Clue, clue, weigh
 from .wording import num
 
@@ -39,34 +40,36 @@ SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if
 def judge(e: Evidence) -> Answer:
     data = e.data
     spiked = _spiked(e)
-    if data is None or not (failed(e) or spiked):
+    if not (failed(e) or spiked):
         return None
     if e.bad is not None and (e.bad.phase in ("input", "weights") or e.bad.masked_rows):
         return None
     clues: list[Clue] = []
     summary = ""
-    ratio = data.loudest_ratio
-    if ratio is not None and ratio >= LOUD:
+    ratio = data.loudest_ratio if data else None
+    if data and ratio is not None and ratio >= LOUD:
         text = f"{data.loudest_tensor} reaches {num(data.loudest_absmax)} at step {data.loudest_step}, "
         text += f"{num(ratio)} times its usual largest value"
         clues.append(clue(3.5 if ratio >= VERY_LOUD else 2.2, text, ratio, LOUD, data.loudest_step))
         summary = f"One loud batch: {text}."
-    if data.first_absmax is not None and data.first_absmax >= UNNORMALISED:
+    if data and data.first_absmax is not None and data.first_absmax >= UNNORMALISED:
         text = f"{data.first_tensor} holds values up to {num(data.first_absmax)}: never normalised"
         clues.append(clue(2.2 if _sane_lr(e) else 1.2, text, data.first_absmax, UNNORMALISED, 0))
         summary = summary or f"The data were not normalised: {text}."
+        if gradient_explains(e) and e.gradients is not None:
+            clues.append(
+                clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first)
+            )
+    if loud_target(e) and e.loss is not None:
+        text = f"the loss jumped {num(e.loss.jump_at_onset)}-fold at step {e.onset.step}, inputs and outputs did not"
+        clues.append(clue(3.0, text + ": the target is loud", e.loss.jump_at_onset, 100, e.onset.step))
+        summary = summary or f"One loud target: {text}."
     if not clues:
         return None
     gradients = e.gradients
     if gradients and gradients.spike is not None and gradients.spike >= 100:
         clues.append(
-            clue(
-                0.7,
-                f"the gradient norm jumped {num(gradients.spike)}-fold",
-                gradients.spike,
-                100,
-                e.onset.step,
-            )
+            clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
     if e.optimizer and e.optimizer.update_ratio is not None and e.optimizer.update_ratio >= 0.03:
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))

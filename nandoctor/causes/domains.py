@@ -6,24 +6,19 @@ from ..evidence import Bad, Evidence, Operand
 from .step_size import VERY_HOT, ratio_before
 from .wording import num
 
-EXP_LIMIT = {
-    "float16": 11.09,
-    "bfloat16": 88.72,
-    "float32": 88.72,
-    "float64": 709.78,
-}  # log of the largest number
+EXP_LIMIT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}  # log of the largest number
 NEAR_ZERO = 1e-30  # a divisor below this makes Inf of ordinary numbers in float32
 NEAR_ONE = 1 - 1e-7  # acos' derivative is infinite at 1; float32 has no number between
 SINGULAR_BACKWARD = frozenset(
-    "sqrt rsqrt norm pow acos asin acosh atanh atan2 div reciprocal log log2 log10 log1p logit where std var "
-    "cdist dist eigh eigvalsh svd qr cholesky inv solve pinverse det slogdet normalize cosine_similarity xlogy "
-    "pairwise_distance lerp hypot mul logsumexp erfinv prod cumprod".split()
+    "sqrt rsqrt norm pow acos asin acosh atanh atan2 div reciprocal log log2 log10 log1p logit where "
+    "std var cdist dist eigh eigvalsh svd qr cholesky inv solve pinverse det slogdet normalize "
+    "cosine_similarity xlogy pairwise_distance lerp hypot mul logsumexp erfinv prod cumprod".split()
 )
 DOMAIN_FORWARD = frozenset(
-    "log log2 log10 log1p logit sqrt rsqrt div reciprocal pow acos asin acosh atanh exp expm1 exp2 std var mean "
-    "xlogy fmod remainder lgamma digamma erfinv tan sinh cosh inv cholesky det logdet slogdet eigh svd solve norm "
-    "logsumexp kl_div poisson_nll_loss gaussian_nll_loss cosine_similarity normalize addcdiv std_mean "
-    "var_mean float_power cumprod prod nanmean cov corrcoef".split()
+    "log log2 log10 log1p logit sqrt rsqrt div reciprocal pow acos asin acosh atanh exp expm1 exp2 std "
+    "var mean xlogy fmod remainder lgamma digamma erfinv tan sinh cosh inv cholesky det logdet slogdet "
+    "eigh svd solve norm logsumexp kl_div poisson_nll_loss gaussian_nll_loss cosine_similarity "
+    "normalize addcdiv std_mean var_mean float_power cumprod prod nanmean cov corrcoef".split()
 )
 
 
@@ -59,9 +54,7 @@ def _one_operand(op: str, x: Operand, backward: bool, bad: Bad) -> str | None:
     if op == "acosh" and (low < 1 or (backward and low <= 1)):
         return f"acosh of {num(low)}"
     if op in ("exp", "expm1", "exp2", "sinh", "cosh") and high > EXP_LIMIT.get(x.dtype, 88.72):
-        return (
-            f"{op} of {num(high)}: above {EXP_LIMIT.get(x.dtype, 88.72):.4g} it leaves {x.dtype or 'float32'}"
-        )
+        return f"{op} of {num(high)}: above {EXP_LIMIT.get(x.dtype, 88.72):.4g} it leaves {x.dtype or 'float32'}"
     if op in ("std", "var", "std_mean", "var_mean") and bad.kind == "nan" and x.finite and x.absmax < 1e18:
         return f"{op} over one element: it divides by n - 1 = 0"
     if op in ("mean", "nanmean") and x.count == 0:
@@ -84,12 +77,7 @@ def _two_operands(bad: Bad, x: Operand, backward: bool) -> str | None:
             return "0 to a power below 1: its derivative is infinite" if backward else "0 to a negative power"
         if x.low < 0 and bad.kind == "nan" and x.absmax < 1e15:
             return f"a negative number ({num(x.low)}) to a fractional power"
-    if (
-        bad.op == "mul"
-        and bad.kind == "nan"
-        and any(o.inf for o in bad.given())
-        and any(o.zeros for o in bad.given())
-    ):
+    if bad.op == "mul" and bad.kind == "nan" and any(o.inf for o in bad.given()) and any(o.zeros for o in bad.given()):
         return "0 * inf"
     return None
 

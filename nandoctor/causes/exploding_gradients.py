@@ -25,9 +25,9 @@ Sources
 from ..evidence import Evidence, Gradients
 from .cause import Answer, CannotSay, Cause, Remedy
 from .domains import drifted, trespass
-from .failure import HOT_RATIO, failed
+from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
-from .step_size import WARM, lr_weight, ratio_before
+from .step_size import WARM, gradient_explains, lr_weight, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
@@ -78,25 +78,19 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         text = f"the input was {num(length)} long at step {e.onset.step}, usually {num(usual)}"
         found.append(clue(1.5, text, length, usual, e.onset.step))
     over = e.loss.first_over_expected if e.loss else None
-    if gradients.first >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e):
+    amplified = e.activations is not None and not (e.activations.amplification or 0) < 100
+    if gradients.first >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e) and not amplified:
         text = f"gradient norm {num(gradients.first)} at the first step, although the loss was ordinary"
         found.append(clue(2.5, text, gradients.first, LARGE_FIRST, 0))
-    if (
-        e.bad is not None
-        and e.bad.phase == "backward"
-        and trespass(e.bad) is None
-        and e.bad.dtype != "float16"
-    ):
-        found.append(
-            clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step)
-        )
+    if e.bad is not None and e.bad.phase == "backward" and trespass(e.bad) is None and e.bad.dtype != "float16":
+        found.append(clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step))
     return found
 
 
 def _step_size(e: Evidence) -> list[Clue]:
     ratio = ratio_before(e)
     found: list[Clue] = []
-    if ratio is not None and e.onset.window[1] > e.onset.window[0]:
+    if ratio is not None and e.onset.window[1] > e.onset.window[0] and not gradient_explains(e):
         text = f"until then updates were {percent(ratio)} of the weights"
         weight = -3.0 if ratio >= 0.1 else -2.0 if ratio >= HOT_RATIO else 1.5 if ratio < WARM else 0.0
         found.append(clue(weight, text, ratio, HOT_RATIO))
@@ -119,7 +113,9 @@ def _against(e: Evidence) -> list[Clue]:
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"the batch itself was {num(data.loudest_ratio)} times louder than usual"))
     if data and data.first_absmax is not None and data.first_absmax >= 1e3:
-        found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+        found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if loud_target(e):
+        found.append(clue(-3.0, "the forward pass was ordinary when the loss jumped: the target is loud"))
     if _far_weights(e):
         found.append(clue(-3.0, "weights were far too large before the first step"))
     if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:

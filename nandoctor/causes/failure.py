@@ -8,6 +8,9 @@ JUMP = 4.0  # onset rule of the study: 4 times the usual loss has left its path
 HUGE = 1e4  # so far above the start that no reward, no GAN and no changing data explains it
 HOT_RATIO = 0.03  # updates against weights before onset: study's lr-too-high p10 is 0.036, healthy p90 0.0041
 BACK = 0.95  # an end above 95 % of the first loss has won nothing
+FAR, HALF_WAY = 100.0, 0.5  # after a blow-up of a hundredfold, half of the first loss has won nothing either
+ORDINARY_LOUDNESS = 3.0  # largest output at onset against its median before
+RUINED = 1e6  # growth of all weights: no training makes that, and saturated units hide it from the loss
 LONG_ENOUGH = 20  # steps after which a blow-up should have recovered
 
 
@@ -20,6 +23,8 @@ def diverged(e: Evidence) -> bool:
     loss = e.loss
     if e.bad is not None or loss is None or loss.steps < 2:
         return False
+    if e.weights is not None and e.weights.growth is not None and e.weights.growth > RUINED:
+        return True
     start = abs(loss.first)
     if not math.isfinite(start):
         return False
@@ -31,8 +36,9 @@ def diverged(e: Evidence) -> bool:
     hot = max_ratio(e)
     if hot is None or hot < HOT_RATIO:
         return False
-    blown = loss.peak > JUMP * start and loss.end >= BACK * start and loss.steps >= LONG_ENOUGH
-    return loss.end > JUMP * start or blown
+    blown = loss.peak > JUMP * start and loss.end >= BACK * start
+    far = loss.peak > FAR * start and loss.end >= HALF_WAY * start
+    return loss.end > JUMP * start or (loss.steps >= LONG_ENOUGH and (blown or far))
 
 
 def max_ratio(e: Evidence) -> float | None:
@@ -42,6 +48,14 @@ def max_ratio(e: Evidence) -> float | None:
     seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first)
     known = [ratio for ratio in seen if ratio is not None]
     return max(known) if known else None
+
+
+def loud_target(e: Evidence) -> bool:
+    """The loss jumped although inputs and outputs were as loud as ever: what is left is the target."""
+    loss, outputs = e.loss, e.activations
+    if loss is None or outputs is None or outputs.loudness_at_onset is None or loss.jump_at_onset is None:
+        return False
+    return loss.jump_at_onset >= FAR and outputs.loudness_at_onset <= ORDINARY_LOUDNESS and e.onset.step > 2
 
 
 def failed(e: Evidence) -> bool:

@@ -41,9 +41,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if bad.masked_rows or any(operand.nan for operand in bad.given()):
         return None
-    return weigh(
-        0.3, _clues(e, bad), f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}."
-    )
+    return weigh(0.3, _clues(e, bad), f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}.")
 
 
 def _clues(e: Evidence, bad: Bad) -> list[Clue]:
@@ -56,23 +54,17 @@ def _clues(e: Evidence, bad: Bad) -> list[Clue]:
             layer=bad.layer,
         )
     ]
-    found += [
-        clue(0.2, f"its operand: {span(o)}", o.absmax, LIMIT) for o in bad.given()[:2] if o.low == o.low
-    ]
+    found += [clue(0.2, f"its operand: {span(o)}", o.absmax, LIMIT) for o in bad.given()[:2] if o.low == o.low]
     if _must_overflow(bad):
         found.append(clue(2.0, f"{bad.op} of such numbers exceeds 65504", LIMIT, LIMIT, bad.step))
     headroom = e.precision.headroom_bits
     if headroom is not None and headroom <= NEAR_BITS:
-        text = (
-            f"{e.precision.loudest_layer or 'an activation'} was {num(headroom)} doublings below 65504 before"
-        )
+        text = f"{e.precision.loudest_layer or 'an activation'} was {num(headroom)} doublings below 65504 before"
         found.append(clue(1.5, text, headroom, NEAR_BITS, layer=e.precision.loudest_layer))
     slope = e.precision.headroom_slope
     if slope is not None and slope < -0.05 and e.onset.run_up < 2:
         found.append(
-            clue(
-                0.8, f"the largest value doubled every {num(-1 / slope)} steps while the loss was flat", slope
-            )
+            clue(0.8, f"the largest value doubled every {num(-1 / slope)} steps while the loss was flat", slope)
         )
     if any(o.zeros for o in bad.given() if o.role == "other") and bad.op == "div":
         found.append(clue(-3.0, "the divisor holds zeros"))
@@ -82,10 +74,7 @@ def _clues(e: Evidence, bad: Bad) -> list[Clue]:
     if drifted(e) and hot is not None and hot >= HOT_RATIO:
         found.append(
             clue(
-                -2.0,
-                f"the loss grew for {e.onset.run_up} steps before, with updates of {percent(hot)}",
-                hot,
-                HOT_RATIO,
+                -2.0, f"the loss grew for {e.onset.run_up} steps before, with updates of {percent(hot)}", hot, HOT_RATIO
             )
         )
     if e.data and e.data.loudest_ratio is not None and e.data.loudest_ratio >= LOUD:
@@ -102,19 +91,7 @@ def _must_overflow(bad: Bad) -> bool:
         return False
     if bad.op == "exp":
         return max(given) > EXP_LIMIT["float16"]
-    if bad.op in (
-        "pow",
-        "mul",
-        "matmul",
-        "bmm",
-        "linear",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv",
-        "einsum",
-        "baddbmm",
-    ):
+    if bad.op in ("pow", "mul", "matmul", "bmm", "linear", "conv1d", "conv2d", "conv3d", "conv", "einsum", "baddbmm"):
         return max(given) ** 2 > LIMIT or (len(given) > 1 and given[0] * given[1] * 8 > LIMIT)
     return max(given) > LIMIT / 8
 

@@ -28,7 +28,7 @@ from .cause import Answer, CannotSay, Cause, Remedy, Verdict
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide
-from .step_size import VERY_HOT, lr_weight, overshoot_clues, ratio_before
+from .step_size import VERY_HOT, gradient_explains, lr_weight, overshoot_clues, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -76,10 +76,8 @@ def _course(e: Evidence) -> list[Clue]:
     elif e.onset.run_up == 1 and ratio is not None and ratio >= VERY_HOT:
         text = f"the loss jumped one step before the failure: {path_of_losses(e)}"
         found.append(clue(1.0, text, loss.growth if loss else None, 1, e.onset.step))
-    elif early and first is not None and first >= 10 * HOT_RATIO:
-        found.append(
-            clue(1.5, f"the first update alone moved the weights by {percent(first)}", first, HOT_RATIO, 0)
-        )
+    elif early and first is not None and first >= 10 * HOT_RATIO and not gradient_explains(e):
+        found.append(clue(1.5, f"the first update alone moved the weights by {percent(first)}", first, HOT_RATIO, 0))
     elif e.onset.run_up == 0 and not early:
         found.append(clue(-1.5, "it was sudden: the step before, the loss was ordinary"))
     if optimizer and optimizer.lr and optimizer.lr_first and optimizer.lr / optimizer.lr_first >= ROSE:
@@ -102,7 +100,7 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.0, f"the first loss was {num(over)} times the expected already"))
     if e.weights and e.weights.worst_gain is not None and e.weights.worst_gain >= 14:
         found.append(clue(-2.0, f"{e.weights.worst_layer} was far too large before the first step"))
-    if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and gradients.first >= 100:
+    if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and 100 <= gradients.first < 1e3:
         found.append(clue(-2.0, f"the gradient norm was {num(gradients.first)} at the first step already"))
     bad = e.bad
     if bad is not None and not drifted(e) and (trespass(bad) or may_trespass(bad)):
@@ -135,11 +133,7 @@ def _with_place(e: Evidence, verdict: Verdict | None) -> Answer:
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     clips = e.gradients is not None and e.gradients.max_norm is not None
-    ladder = [
-        nan_guide.lower_lr,
-        nan_guide.clip_half if clips else nan_guide.clip_one,
-        stability_guide.warm_up,
-    ]
+    ladder = [nan_guide.lower_lr, nan_guide.clip_half if clips else nan_guide.clip_one, stability_guide.warm_up]
     ladder += [nan_guide.warm_up_cosine, nan_root_cause.adaptive_clip, nan_root_cause.one_cycle]
     if not clips:
         ladder.append(nan_guide.clip_half)

@@ -80,9 +80,7 @@ def _range(bad: Bad) -> tuple[Fact, ...]:
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
-    docs = (
-        "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html"
-    )
+    docs = "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html"
     rows = e.bad.masked_rows if e.bad else 0
     open_row = Remedy(
         "Leave one place open in every row",

@@ -9,6 +9,7 @@ VERY_HOT = 0.1  # a tenth of the weights: study's lr-too-high median is 0.18; sm
 WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its failing ones (p10 0.036)
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
+LARGE_GRADIENT = 1e3  # a first gradient that no sane step size survives
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -19,11 +20,18 @@ def ratio_before(e: Evidence) -> float | None:
     hottest, whole = e.optimizer.hottest_ratio, e.optimizer.update_ratio
     if whole is None:
         whole = e.optimizer.update_ratio_first
+    if e.bad is None and whole is not None:  # diverged without NaN: weights are large since the first steps
+        whole = max(whole, e.optimizer.update_ratio_first or 0.0)
     if hottest is None or whole is None:
         return whole
-    return max(
-        whole, hottest / 2
-    )  # one matrix alone may run hot; the study's numbers are medians over layers
+    return max(whole, hottest / 2)  # one matrix alone may run hot; the study's numbers are medians over layers
+
+
+def gradient_explains(e: Evidence) -> bool:
+    """Whether updates are large because the very first gradient was, at a step size that is sane."""
+    if e.optimizer is None or e.gradients is None or e.optimizer.adaptive:
+        return False
+    return lr_weight(e.optimizer) <= 0 and not e.gradients.first < LARGE_GRADIENT
 
 
 def overshoot_clues(e: Evidence) -> list[Clue]:
@@ -32,6 +40,8 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
     optimizer, ratio = e.optimizer, ratio_before(e)
     if optimizer is None:
         return found
+    if gradient_explains(e) and e.gradients is not None:
+        return [clue(-2.0, f"the first gradient norm was {num(e.gradients.first)} at a sane lr {num(optimizer.lr)}")]
     if ratio is not None:
         text = f"updates were {percent(ratio)} of the weights before onset"
         found.append(clue(_by_ratio(ratio), text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
@@ -46,9 +56,7 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
         word = "high" if weight > 0 else "ordinary"
         momentum = optimizer.settings.get("momentum", 0.0)
         extra = f", momentum {num(momentum)}" if momentum else ""
-        found.append(
-            clue(weight, f"lr {num(optimizer.lr)}{extra} is {word} for {optimizer.name}", optimizer.lr)
-        )
+        found.append(clue(weight, f"lr {num(optimizer.lr)}{extra} is {word} for {optimizer.name}", optimizer.lr))
     return found
 
 

@@ -31,10 +31,7 @@ from .wording import percent, span, where
 
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
-    "log": (
-        "log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits",
-        "x.clamp_min(1e-8).log()",
-    ),
+    "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
     "log1p": ("log1p(x) -> x kept above -1", "torch.log1p(x.clamp_min(-1 + 1e-6))"),
     "logit": ("logit(p) -> logit(p, eps=1e-6)", "torch.logit(p, eps=1e-6)"),
     "sqrt": ("sqrt(x) -> sqrt(x + 1e-12)", "torch.sqrt(x + 1e-12)"),
@@ -55,10 +52,7 @@ KEEP_INSIDE: dict[str, tuple[str, str]] = {
         "torch.where(ok, f(torch.where(ok, x, 1.0)), 0.0)",
     ),
 }
-FALLBACK = (
-    "keep the operand inside the operation's domain: eps or clamp before it",
-    "x = x.clamp(low, high)",
-)
+FALLBACK = ("keep the operand inside the operation's domain: eps or clamp before it", "x = x.clamp(low, high)")
 SAME = {
     "log2": "log",
     "log10": "log",
@@ -108,12 +102,7 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
         found.append(clue(-3.0 if hot else -1.0, text, step=e.onset.step))
     elif ratio is not None and ratio < HOT_RATIO:
         found.append(
-            clue(
-                0.5,
-                f"until then the run was ordinary: updates {percent(ratio)} of the weights",
-                ratio,
-                HOT_RATIO,
-            )
+            clue(0.5, f"until then the run was ordinary: updates {percent(ratio)} of the weights", ratio, HOT_RATIO)
         )
     if bad.dtype == "float16" and bad.kind != "nan" and bad.op in ("exp", "pow", "div"):
         found.append(clue(-1.5, "the value was born in float16, whose range is small"))

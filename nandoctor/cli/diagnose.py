@@ -24,9 +24,7 @@ def diagnose(trace: TraceFile = None, as_json: AsJson = False, full: Full = Fals
     from nandoctor.trace.open import newest_trace, open_trace
 
     diagnosis = diagnose_trace(open_trace(trace or newest_trace(Path.cwd())))
-    text = (
-        json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
-    )
+    text = json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
     encoding = sys.stdout.encoding or "utf-8"  # a pipe may know ASCII only, a layer may be named in Greek
     print(text.encode(encoding, "replace").decode(encoding))
     raise typer.Exit(0 if diagnosis.healthy else 1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..trace.trace import Rows, Trace
 from .onset import Onset
-from .series import Floats
+from .series import Floats, median, per_step
 from .sizes import elements
 
 TINY = 1e-12
@@ -23,6 +23,7 @@ class Activations:
     layers: int
     absmax_before: float | None  # the largest absolute value before onset
     absmax_layer: str | None
+    loudness_at_onset: float | None  # largest value at onset / its median over the steps before
 
 
 def gather(trace: Trace, onset: Onset) -> Activations | None:
@@ -52,7 +53,16 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
         layers=len(first),
         absmax_before=float(loud[place]) if place is not None else None,
         absmax_layer=_name(trace, before[place]) if place is not None else None,
+        loudness_at_onset=_loudness(rows[rows["step"] == onset.step], before, loud),
     )
+
+
+def _loudness(here: Rows, before: Rows, loud: Floats) -> float | None:
+    usual = median(per_step(before["step"], loud, "max").values)
+    if len(here) == 0 or not usual:
+        return None
+    with np.errstate(all="ignore"):
+        return float(np.max(np.maximum(np.abs(here["low"]), np.abs(here["high"])))) / usual
 
 
 def _rms(trace: Trace, rows: Rows) -> Floats:

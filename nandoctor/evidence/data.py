@@ -100,8 +100,4 @@ def _name(trace: Trace, number: int) -> str | None:
     subject = trace.subjects.get(number)
     if subject is None:
         return None
-    return (
-        f"{subject.name}.{subject.tensor}"
-        if subject.tensor and subject.name
-        else subject.tensor or subject.name
-    )
+    return f"{subject.name}.{subject.tensor}" if subject.tensor and subject.name else subject.tensor or subject.name

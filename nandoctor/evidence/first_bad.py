@@ -11,9 +11,7 @@ from ..trace.trace import Trace
 from . import fields
 
 PHASES = ("input", "forward", "loss", "backward", "optimizer", "weights")
-WARM_UP_SKIPS = (
-    24  # a scale of 2^16 may need 16 halvings, 2^24 needs 24: so many skips in a row are by design
-)
+WARM_UP_SKIPS = 24  # a scale of 2^16 may need 16 halvings, 2^24 needs 24: so many skips in a row are by design
 LOSSES_IN_A_ROW = 3  # the loss scale cannot make the loss itself non-finite: three in a row are no accident
 
 
@@ -140,9 +138,7 @@ def read(note: Mapping[str, Any]) -> Bad:
         index=fields.whole(note, "index"),
         kind=_kind(note, operands),
         dtype=fields.words(note, "dtype"),
-        operands=tuple(
-            _operand(item) for item in fields.items(note, "operands") if isinstance(item, Mapping)
-        ),
+        operands=tuple(_operand(item) for item in fields.items(note, "operands") if isinstance(item, Mapping)),
         parameters_finite=fields.truth(note, "parameters_finite"),
         writer=fields.words(note, "writer"),
         masked_rows=fields.whole(note, "masked_rows") or 0,

@@ -27,9 +27,7 @@ class Gradients:
     clipped_share: float  # of the steps
     max_norm: float | None  # of the clip calls
     clipped_while_scaled: int  # clip calls that saw gradients still multiplied by the loss scale
-    backward_gain: (
-        float | None
-    )  # rms of the gradient at the first layer / at the last, median before onset, E21
+    backward_gain: float | None  # rms of the gradient at the first layer / at the last, median before onset, E21
     backward_gain_at_onset: float | None
     length_at_onset: float | None  # size of the input's second dimension, the longest from onset to failure
     usual_length: float | None  # its median before
@@ -47,8 +45,7 @@ def series(trace: Trace) -> Series:
     clipped = per_step(clips["step"], clips["value"], "norm")
     alone = ~np.isin(norms.steps, clipped.steps)
     return per_step(
-        np.concatenate([norms.steps[alone], clipped.steps]),
-        np.concatenate([norms.values[alone], clipped.values]),
+        np.concatenate([norms.steps[alone], clipped.steps]), np.concatenate([norms.values[alone], clipped.values])
     )
 
 

@@ -25,6 +25,7 @@ class Loss:
     best: float | None
     peak: float
     pre_median: float | None  # before onset
+    jump_at_onset: float | None  # loss at onset / pre_median
     growth: float | None  # factor a step in the run-up, E19
     rising: float | None  # share of rising steps in the run-up
     still_growing: bool  # the loss was higher at the end than a tail before
@@ -49,9 +50,7 @@ def series(trace: Trace) -> Series:
     ]
     if len(candidates) <= 1:
         return per_step(rows["step"], rows["value"])
-    failing = [
-        (int(s.steps[~np.isfinite(s.values)][0]), s) for s in candidates if not np.isfinite(s.values).all()
-    ]
+    failing = [(int(s.steps[~np.isfinite(s.values)][0]), s) for s in candidates if not np.isfinite(s.values).all()]
     if failing:
         return min(failing, key=lambda pair: pair[0])[1]
     return max(candidates, key=lambda s: (len(s) >= TAIL, _grew(s)))
@@ -81,16 +80,20 @@ def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
         best=float(finite.min()) if len(finite) else None,
         peak=float(values.max()) if len(finite) == len(values) else math.inf,
         pre_median=median(before.values),
+        jump_at_onset=_jump(losses.at(onset.step), median(before.values)),
         growth=growth_per_step(run_up),
         rising=rising_share(run_up),
         still_growing=earlier is not None and end > earlier,
         expected=expected,
         expected_from=source,
         before_failure=tuple(
-            (int(s), float(v))
-            for s, v in zip(until.steps[-LAST_VALUES:], until.values[-LAST_VALUES:], strict=True)
+            (int(s), float(v)) for s, v in zip(until.steps[-LAST_VALUES:], until.values[-LAST_VALUES:], strict=True)
         ),
     )
+
+
+def _jump(at: float | None, usual: float | None) -> float | None:
+    return at / usual if at is not None and usual and math.isfinite(at) else None
 
 
 def _middle(values: Floats) -> float:

@@ -27,11 +27,7 @@ class Onset:
 
 def gather(losses: Series, gradients: Series, bad_step: int | None, last_step: int) -> Onset:
     failed = last_step if bad_step is None else bad_step
-    bad = [
-        int(s.steps[~np.isfinite(s.values)][0])
-        for s in (losses, gradients)
-        if not np.isfinite(s.values).all()
-    ]
+    bad = [int(s.steps[~np.isfinite(s.values)][0]) for s in (losses, gradients) if not np.isfinite(s.values).all()]
     if bad_step is None and bad:
         failed = min(bad)  # a skipped overflow may stand alone in the trace
     step = _leaves(losses.between(0, failed + 1))

@@ -74,9 +74,7 @@ def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Opt
 
 
 def _settings(notes: list[Mapping[str, Any]]) -> dict[str, float]:
-    groups = [
-        group for note in notes[:1] for group in fields.items(note, "groups") if isinstance(group, Mapping)
-    ]
+    groups = [group for note in notes[:1] for group in fields.items(note, "groups") if isinstance(group, Mapping)]
     found = {}
     for key in groups[0] if groups else ():
         value = fields.number(groups[0], str(key))
@@ -140,9 +138,7 @@ class _Ratios:
         """Over all parameters: root of the summed squares of updates / of weights."""
         total = self.updates(first, stop)
         with np.errstate(all="ignore"):
-            whole = [
-                np.sqrt(sum(self._weight(name, int(s)) ** 2 for name in self.weights)) for s in total.steps
-            ]
+            whole = [np.sqrt(sum(self._weight(name, int(s)) ** 2 for name in self.weights)) for s in total.steps]
             return Series(total.steps, total.values / np.array(whole, np.float64))
 
     def hottest(self, first: int, stop: int) -> tuple[str | None, float | None]:

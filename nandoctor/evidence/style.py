@@ -17,9 +17,7 @@ class Style:
 
 def gather(trace: Trace) -> Style:
     optimizers = [fields.words(note, "class") or "" for note in trace.notes_of("optimizer")]
-    files = [
-        str(fields.words(fields.mapping(n, "place"), "library_file")) for n in trace.notes_of("incident")
-    ]
+    files = [str(fields.words(fields.mapping(n, "place"), "library_file")) for n in trace.notes_of("incident")]
     command = trace.header.get("command")
     said = " ".join(map(str, command)) if isinstance(command, (list, tuple)) else str(command or "")
     rates = trace.rows("learning_rate")["value"]
@@ -30,7 +28,5 @@ def gather(trace: Trace) -> Style:
         scaler=len(trace.rows("scaler")) > 0,
         clips=len(trace.rows("clip")) > 0,
         schedule=len(rates) > 1 and bool((rates != rates[0]).any()),
-        attention=any(
-            "ttention" in (subject.module or "") + subject.name for subject in trace.subjects.values()
-        ),
+        attention=any("ttention" in (subject.module or "") + subject.name for subject in trace.subjects.values()),
     )

@@ -31,9 +31,7 @@ class Weights:
 def gather(trace: Trace) -> Weights | None:
     rows = trace.rows("weight")
     foreign = trace.rows("foreign_write")
-    loads = [
-        (step, name) for step, name in _events(trace, trace.rows("checkpoint")) if name.startswith("load")
-    ]
+    loads = [(step, name) for step, name in _events(trace, trace.rows("checkpoint")) if name.startswith("load")]
     if len(rows) == 0 and len(foreign) == 0 and not loads:
         return None
     initial = _initial(trace, rows)

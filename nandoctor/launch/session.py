@@ -2,13 +2,19 @@
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from nandoctor.launch import spools
 from nandoctor.launch.child import run
 from nandoctor.launch.environment import environment
 from nandoctor.launch.request import Request, checked
-from nandoctor.launch.words import say, why_nothing, wrote
+from nandoctor.launch.words import TORCH_SEEN, say, why_nothing, wrote
+
+LOOK_EVERY_S = 1.0  # no training is shorter: importing torch takes as long
 
 
 def record(request: Request) -> int:
@@ -17,7 +23,8 @@ def record(request: Request) -> int:
     session = os.urandom(16).hex()
     marks = tempfile.mkdtemp(prefix="nandoctor-")
     try:
-        ended = run(request.command, environment(request, session, marks, os.environ))
+        with ready_to_finish(os.path.join(marks, TORCH_SEEN)):
+            ended = run(request.command, environment(request, session, marks, os.environ))
         ours = spools.of_session(request.output, session)
         closed = [spools.close(spool, found, ended) for spool, found in ours]
         outputs = [one.output for one in closed if one.output is not None]
@@ -30,3 +37,27 @@ def record(request: Request) -> int:
         return ended.exit_code
     finally:
         shutil.rmtree(marks, ignore_errors=True)
+
+
+@contextmanager
+def ready_to_finish(torch_mark: str) -> Iterator[None]:
+    """Once torch is seen, load numpy and pyarrow beside the training: its user would wait 0.2 s for them."""
+    over = threading.Event()
+
+    def load() -> None:
+        if hasattr(signal, "pthread_sigmask"):  # signals must wake the main thread, which waits for the child
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while not over.wait(LOOK_EVERY_S):
+            if os.path.exists(torch_mark):
+                import nandoctor.trace.parquet
+                import nandoctor.trace.recover  # noqa: F401
+
+                return
+
+    loader = threading.Thread(target=load, daemon=True)
+    loader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        loader.join()

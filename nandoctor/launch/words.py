@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from nandoctor.errors import printable
 
+# files that recording/inject/sitecustomize.py leaves in the folder of marks
+PYTHON_SEEN, TORCH_SEEN, FAILED = "python", "torch", "failed"
+
 ISOLATED = (
     "nandoctor: nothing was recorded, no trace was written: no Python of this command loaded nandoctor.",
     "nandoctor: `python -I`, -E and -S switch off the way it comes in (PYTHONPATH); so does a command that "
@@ -34,14 +37,14 @@ def say(*lines: str) -> None:
 
 def why_nothing(marks: str) -> tuple[str, ...]:
     """Words for a command without a trace, from how far its processes came (see inject/sitecustomize.py)."""
-    failed = os.path.join(marks, "failed")
+    failed = os.path.join(marks, FAILED)
     if os.path.exists(failed):
         with open(failed, encoding="utf-8", errors="replace") as file:
             reason = " ".join(file.read(500).split())
         return ("nandoctor: nothing was recorded, no trace was written: " + reason,)
-    if os.path.exists(os.path.join(marks, "torch")):
+    if os.path.exists(os.path.join(marks, TORCH_SEEN)):
         return NO_TRAINING
-    return NO_TORCH if os.path.exists(os.path.join(marks, "python")) else ISOLATED
+    return NO_TORCH if os.path.exists(os.path.join(marks, PYTHON_SEEN)) else ISOLATED
 
 
 def wrote(outputs: Sequence[str]) -> list[str]:
@@ -66,5 +69,8 @@ def unfinished(spool: str, reason: str) -> str:
 
 def near(path: str) -> str:
     """The path as a person would type it here."""
-    short = os.path.relpath(path) if os.path.isabs(path) else path
+    try:
+        short = os.path.relpath(path)
+    except ValueError:  # another drive of Windows
+        return path
     return path if short.startswith(os.pardir) else short

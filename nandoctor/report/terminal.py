@@ -67,20 +67,14 @@ def _state(diagnosis: Diagnosis) -> list[str]:
         found.append(f"The run was killed by {_signal_name(-run.exit_code)} after {run.steps} steps.")
     elif run.crash is not None:
         place = f" at {run.crash.file}:{run.crash.line}" if run.crash.file else ""
-        known = any(
-            run.crash.message[:60] in fact.fact for f in diagnosis.findings for fact in f.verdict.evidence
-        )
+        known = any(run.crash.message[:60] in fact.fact for f in diagnosis.findings for fact in f.verdict.evidence)
         said = run.crash.text if known and run.crash.text else run.crash.message
         found.append(f"The run ended with {run.crash.type}{place}: {said}")
     first, evaluation = diagnosis.evidence.incidents.first, diagnosis.evidence.incidents.evaluation
     if evaluation is not None and first is not None:
-        found.append(
-            f"Evaluation turned {evaluation.kind or 'non-finite'} as well, at step {evaluation.step}."
-        )
+        found.append(f"Evaluation turned {evaluation.kind or 'non-finite'} as well, at step {evaluation.step}.")
     if diagnosis.evidence.incidents.by_design and first is None:
-        found.append(
-            f"{diagnosis.evidence.incidents.by_design} overflows were skipped by the GradScaler, as designed."
-        )
+        found.append(f"{diagnosis.evidence.incidents.by_design} overflows were skipped by the GradScaler, as designed.")
     return [line for text in found for line in _wrapped(text, "", longest=2 * COLUMNS)[:2]]
 
 
@@ -106,15 +100,9 @@ def _birth(bad: Bad, full: bool) -> list[str]:
         where.append(f"operation {bad.op}")
     if bad.tensor is not None:
         where.append(f"tensor {bad.tensor}")
-    where += [
-        f"{name} {value}" for name, value in (("row", bad.row), ("index", bad.index)) if value is not None
-    ]
+    where += [f"{name} {value}" for name, value in (("row", bad.row), ("index", bad.index)) if value is not None]
     mode = ", in evaluation" if bad.mode == "eval" else ""
-    found = [
-        "",
-        f"First non-finite value: {kind}, phase {bad.phase}{mode}",
-        *_wrapped(", ".join(where), "  "),
-    ]
+    found = ["", f"First non-finite value: {kind}, phase {bad.phase}{mode}", *_wrapped(", ".join(where), "  ")]
     if bad.file:
         text = f"    {bad.text.strip()}" if bad.text else ""
         found.append(_cut(f"  {bad.file}:{bad.line}{text}"))
@@ -171,9 +159,7 @@ def _listed(title: str, texts: Iterable[str], most: int | None) -> list[str]:
     shown = texts if most is None else texts[:most]
     found = ["", title]
     for text in shown:
-        found += _wrapped(
-            f"- {text}", "  ", hanging="    ", longest=800 if most is None else 2 * COLUMNS - 10
-        )
+        found += _wrapped(f"- {text}", "  ", hanging="    ", longest=800 if most is None else 2 * COLUMNS - 10)
     if len(shown) < len(texts):
         found.append(f"  ... {len(texts) - len(shown)} more")
     return found

@@ -8,6 +8,7 @@ import atexit
 import builtins
 import json
 import os
+import random
 import sys
 
 _out = os.environ.get("CORPUS_DIGEST")
@@ -17,6 +18,8 @@ _kept = []  # in order of registration
 
 
 def _install():
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
     import torch.nn.modules.module as modules
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -31,7 +34,7 @@ def _install():
             for parameter in group["params"]:
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
-                    _kept.append(parameter)
+                    keep(None, None, parameter)
 
     modules.register_module_parameter_registration_hook(keep)
     modules.register_module_buffer_registration_hook(keep)
@@ -54,7 +57,6 @@ def _write(pid):
     if torch is None or os.getpid() != pid:
         return
     import hashlib
-    import random
 
     digest, finite = hashlib.sha256(), True
     for tensor in _kept:
@@ -71,5 +73,6 @@ def _write(pid):
 
 
 if _out:
+    random.seed(0)  # else both generators start from the system's entropy and no two runs are equal
     builtins.__import__ = _importing
     atexit.register(_write, os.getpid())

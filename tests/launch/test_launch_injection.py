@@ -89,7 +89,7 @@ def test_nothing_of_nandoctors_environment_becomes_importable(tmp_path):
         "import importlib.util as u\n"
         "names = ('nandoctor', '_nandoctor', 'pyarrow', 'typer', 'rich', 'recording', 'trace', 'arm')\n"
         "def found(name):\n    try: return u.find_spec(name)\n    except ImportError: return None\n"
-        "print([found(name) for name in names])"
+        "print([found(name) is not None for name in names])"
     )
     command = [sys._base_executable, "-c", program]
     assert recorded(command, tmp_path).stdout == plain(command, tmp_path).stdout

@@ -71,9 +71,9 @@ def forget():
     lines = alarms.lines
     lines.stop()
     lines.graphs = 0
-    for held in (lines.known, lines.sizes, lines.noted, alarms.examined, weights.looked, weights.known):
+    for held in (lines.known, alarms.singular, lines.noted, alarms.examined, weights.looked, weights.known):
         held.clear()
-    alarms.singular, alarms.filed, alarms.hazards = True, 0, []
+    alarms.filed, alarms.hazards = 0, []
     weights.bad_after_step = False
 
 

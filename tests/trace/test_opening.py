@@ -177,15 +177,16 @@ def test_a_column_that_is_not_as_it_should(good, tmp_path, name, how):
 
 
 def test_a_file_that_claims_more_rows_than_it_can_hold(good, tmp_path, monkeypatch):
-    monkeypatch.setattr("nandoctor.trace.open.ROWS_PER_BYTE", 4)  # pyarrow itself writes 20 nulls a byte at most
+    monkeypatch.setattr("nandoctor.trace.open.ROWS_OF_ANY_FILE", 1000)
+    monkeypatch.setattr("nandoctor.trace.open.ROWS_PER_BYTE", 2)  # pyarrow itself writes 20 nulls a byte at most
     table = pq.read_table(good).slice(0, 1)
     huge = pa.Table.from_arrays(
         [
             pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(5_000_000, "i4")), column.combine_chunks()
+                pa.array(np.zeros(100_000, "i4")), column.combine_chunks()
             ).dictionary_decode()
             if pa.types.is_string(column.type)
-            else pa.nulls(5_000_000, column.type)
+            else pa.nulls(100_000, column.type)
             for column in table.columns
         ],
         names=table.column_names,
@@ -195,7 +196,7 @@ def test_a_file_that_claims_more_rows_than_it_can_hold(good, tmp_path, monkeypat
         huge.replace_schema_metadata(kept),
         tmp_path / "bomb.parquet",
         compression="zstd",
-        row_group_size=5_000_000,
+        row_group_size=100_000,
     )
     assert_refused(tmp_path / "bomb.parquet", "more rows than it can hold")
 

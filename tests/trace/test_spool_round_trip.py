@@ -126,7 +126,7 @@ def test_every_row_survives_in_memory_and_in_the_finished_file(written):
 
 def test_rows_in_several_blocks_are_counted_on(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
-    kinds = random.choice([KIND[k] for k in ("activation", "backward", "step", "epoch", "loss")], 5000)
+    kinds = random.choice([KIND[k] for k in ("activation", "backward", "step", "epoch", "loss")], 1500)
     written = [
         (
             n // 9,

@@ -6,15 +6,10 @@ from ..cause import Remedy
 from ..wording import num
 
 SOURCE = "nan-guide"
-OF_THAT_ORDER = (
-    2e-3  # the guide's absolute rates stand for runs near 1e-4; a run at 0.5 gets a factor instead
-)
+OF_THAT_ORDER = 2e-3  # the guide's rates stand for runs near 1e-4; a run at 0.5 gets a factor instead
 FAST_EPOCHS = 3  # "NaN quickly (epochs 1-3)"
-BY_RATIO = (
-    (3.0, 1000.0),
-    (0.3, 100.0),
-    (0.0, 10.0),
-)  # update ratio -> divisor: /10 cured 23 of 23 up to 0.3 here
+# update ratio before onset -> divisor, towards 1 to 3 %; in the study /10 cured 23 of 23
+BY_RATIO = ((30.0, 1000.0), (3.0, 100.0), (0.3, 30.0), (0.0, 10.0))
 SCALED_UP = 8  # values of batch size that the guide names: 8, then 16
 
 
@@ -31,9 +26,7 @@ def lower_lr(e: Evidence) -> Remedy:
     name = e.optimizer.name if e.optimizer else "Optimizer"
     if e.style.schedule and e.optimizer and e.optimizer.lr_peak and e.optimizer.lr_peak > lr:
         why += f"; the schedule's peak {num(e.optimizer.lr_peak)} by the same factor"
-    return _lr(
-        f"lr {num(lr)} -> {num(new)} ({why})", f"optimizer = {name}(model.parameters(), lr={num(new)})"
-    )
+    return _lr(f"lr {num(lr)} -> {num(new)} ({why})", f"optimizer = {name}(model.parameters(), lr={num(new)})")
 
 
 def _lr(change: str, code: str) -> Remedy:
@@ -50,9 +43,7 @@ def _target(e: Evidence, lr: float) -> tuple[float, str]:
     if lr <= 5e-5:
         return lr / 10, "one step further down the guide's table"
     divisor = next(by for least, by in BY_RATIO if ratio >= least)
-    return float(
-        f"{lr / divisor:.2g}"
-    ), f"a factor {num(divisor)}; the guide's own rates are for runs near 1e-4"
+    return float(f"{lr / divisor:.2g}"), f"a factor {num(divisor)}; the guide's own rates are for runs near 1e-4"
 
 
 def clip_one(e: Evidence) -> Remedy:
@@ -80,7 +71,7 @@ def clip_code(e: Evidence, max_norm: float) -> str:
 def warm_up_cosine(e: Evidence) -> Remedy:
     return Remedy(
         "Warm up for 5 epochs, then cosine",
-        "LinearLR(start_factor 0.1, total_iters 5), then CosineAnnealingLR(T_max = epochs - 5), milestones [5]",
+        "LinearLR(start_factor 0.1, total_iters 5), then CosineAnnealingLR(T_max epochs - 5), milestones [5]",
         SOURCE,
         treatments.WARM_UP,
         "SequentialLR(optimizer, [LinearLR(optimizer, 0.1, total_iters=5), "
@@ -122,7 +113,7 @@ def clamp_attention(e: Evidence) -> Remedy:
 def skip_bad_loss(e: Evidence) -> Remedy:
     return Remedy(
         "Guard against a NaN loss",
-        "test the loss before backward and clipping; every process skips the batch. repair-not-skip disagrees: "
+        "test the loss before backward and clip; every process skips the batch. repair-not-skip disagrees: "
         "it repairs instead; skipping is the safer stop-gap, neither removes the cause",
         SOURCE,
         treatments.NONFINITE_GRADIENTS,

@@ -10,7 +10,7 @@ SOURCE = "repair-not-skip"
 def repair_gradients(e: Evidence) -> Remedy:
     return Remedy(
         "Repair gradients instead of skipping",
-        "NaN/Inf entries of a gradient become 0, finite ones stay (nan-guide and nan-root-cause skip the batch)",
+        "NaN/Inf entries of a gradient become 0, finite ones stay (nan-guide, nan-root-cause skip the batch)",
         SOURCE,
         treatments.NONFINITE_GRADIENTS,
         "for p in model.parameters(): p.grad is None or p.grad.nan_to_num_(0.0, 0.0, 0.0)",

@@ -82,17 +82,6 @@ def _equal_eigenvalues(name: str) -> Reader:
     return read
 
 
-def _product(graph: Graph, node: Any) -> Tensor | None:
-    """0 * inf: a factor that is not finite, whose product was masked out again."""
-    found = None
-    for name in ("self", "other"):
-        value = graph.saved(node, name)
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
-            bad = (~torch.isfinite(value)).any()
-            found = bad if found is None else found | bad
-    return found
-
-
 SINGULAR: dict[str, Reader] = {
     "Sqrt": _saved("result", _zero_or_bad),
     "Rsqrt": _saved("result", _bad),
@@ -111,11 +100,17 @@ SINGULAR: dict[str, Reader] = {
     "Logsumexp": _saved("result", _bad),
     "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
     "LinalgEig": _equal_eigenvalues("eigenvalues"),
-    "Mul": _product,
-    "LinalgVectorNorm": lambda graph, node: None, "Norm": lambda graph, node: None,
 }  # fmt: skip
-# present in every model and harmless alone: they do not make a model worth looking at in each backward
-COMMON = frozenset({"Mul", "Div", "LinalgVectorNorm", "Norm"})
+# present in most models and harmless alone: it does not make a model worth looking at in each backward
+COMMON = frozenset({"Div"})
+
+
+def _can_be_singular(node: Any) -> bool:
+    kind = stem(node)[0]
+    if kind == "Pow":  # x ** 2 is everywhere; only a fractional or negative power has a singular derivative
+        exponent = getattr(node, "_saved_exponent", None)
+        return not isinstance(exponent, (int, float)) or exponent < 1
+    return kind in SINGULAR
 
 
 @dataclass
@@ -135,9 +130,9 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
     """The singular operations of a graph whose operands could be read; on a CPU only those that stand at the point."""
     found = []
     for node in graph.nodes:
-        reader = SINGULAR.get(stem(node)[0])
-        if reader is None:
+        if not _can_be_singular(node):
             continue
+        reader = SINGULAR[stem(node)[0]]
         try:
             singular = reader(graph, node)
         except (RuntimeError, TypeError):
@@ -161,4 +156,4 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
 
 def has_singular(nodes: list[Any]) -> bool:
     """Whether each backward of this model must be looked at beforehand."""
-    return any(stem(node)[0] in SINGULAR and stem(node)[0] not in COMMON for node in nodes)
+    return any(_can_be_singular(node) and stem(node)[0] not in COMMON for node in nodes)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..frames import user_place
 from ..incident import Incident, Place
 from ..names import Layer
-from ..run import Run
+from ..run import Run, sequence_number
 from ..stats import is_bad
 from . import variables
 from .births import kind_of
@@ -30,7 +30,7 @@ class Alarms:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.lines = LineMap(run)
-        self.singular = True  # until a graph has been seen: does this model have operations with singular derivatives?
+        self.singular: dict[int, bool] = {}  # size of a graph -> has it operations with singular derivatives?
         self.hazards: list[Hazard] = []
         self.filed = 0
         self.skipped = 0
@@ -66,19 +66,23 @@ class Alarms:
             return
         if not run.loss_finite:
             self.non_finite_loss(loss)
-        elif mapping or self.singular:
-            graph = Graph(loss.grad_fn)
-            if mapping:
-                self.lines.learn(graph.nodes)
-                self.singular = has_singular(graph.nodes) or (self.singular and self.lines.graphs < 1)
-            if has_singular(graph.nodes):
-                self.singular = True
-                self.hazards = hazards(graph, self.lines)
-            size = len(graph.nodes)
-            if not mapping and size not in self.lines.sizes and self.lines.graphs < MAX_GRAPHS:
-                self.lines.start()  # the next graph is noted
-            self.lines.sizes.add(size)
+        else:
+            self._finite_graph(loss, mapping)
         self.watch.backward_begins(loss)
+
+    def _finite_graph(self, loss: Tensor, mapping: bool) -> None:
+        """Nothing is wrong yet. The graph is walked where it is new, is being mapped, or has singular operations."""
+        size = sequence_number() - self.run.graph_start  # nodes made since the last graph
+        if not mapping and self.singular.get(size) is False:
+            return
+        graph = Graph(loss.grad_fn)
+        if mapping:
+            self.lines.learn(graph.nodes)
+        elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
+            self.lines.start()  # the next graph is noted
+        self.singular[size] = has_singular(graph.nodes)
+        if self.singular[size]:
+            self.hazards = hazards(graph, self.lines)
 
     def non_finite_loss(self, loss: Tensor) -> None:
         """A loss that is not finite: given to backward, looked at by a guard, or left behind."""

@@ -47,7 +47,6 @@ class LineMap:
     mode: "Mode | None" = None
     graphs: int = 0
     noted: list[Noted] = field(default_factory=list)  # of the graph in progress
-    sizes: set[int] = field(default_factory=set)  # graphs that were mapped, by their number of nodes
     # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
     known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
     texts: set[tuple[str | None, int | None]] = field(default_factory=set)

@@ -60,6 +60,7 @@ SOFTMAXES = frozenset("Softmax LogSoftmax SafeSoftmax Logsumexp ScaledDotProduct
 # put a deliberate -inf into their output: mask constants, additive masks
 MASKERS = frozenset("MaskedFill Where Add Sub Fill IndexPut Scatter Clamp Triu Tril CopySlices Baddbmm Addbmm".split())
 
+_stems: dict[str, tuple[str, str]] = {}
 _NAME = re.compile(r"^(.*?)Backward(\d*)(?:_.*)?$")
 
 # node class (without Backward) -> public torch name, where it is not the snake case of the class
@@ -100,8 +101,12 @@ FUNCTIONS = {
 
 def stem(node: Any) -> tuple[str, str]:
     """("Pow", "1") of a PowBackward1 node; the whole class name where it is none of autograd's."""
-    match = _NAME.match(node.name().rpartition("::")[2])
-    return (match[1], match[2]) if match else (node.name(), "")
+    name = node.name()
+    known = _stems.get(name)
+    if known is None:
+        match = _NAME.match(name.rpartition("::")[2])
+        known = _stems[name] = (match[1], match[2]) if match else (name, "")
+    return known
 
 
 def inputs_of(kind: str) -> tuple[str, ...]:

@@ -18,13 +18,15 @@ IGNORED = -100  # the label that torch's losses leave out by default
 
 def install(run: Run) -> None:
     recorder = run.recorder
-    numbers: dict[int, int] = {}
+    numbers: dict[int, int] = {}  # id of a data set -> its number
+    begun: dict[int, int] = {}  # iterations begun over it
 
     def drawing(iterator: Any) -> None:
+        number = numbers.setdefault(id(iterator._dataset), len(numbers))
         if iterator._num_yielded == 0:
-            number = numbers.setdefault(id(iterator._dataset), len(numbers))
+            begun[number] = begun.get(number, 0) + 1
             recorder.value("epoch", recorder.subject(f"loader.{number}", "loader"), 1.0)
-            recorder.epoch += 1
+        recorder.epoch = begun[number] - 1  # of the loader that is drawn from: the validation loader counts for itself
 
     def drawn(batch: Any, iterator: Any) -> None:
         run.bad_data.clear()

@@ -111,6 +111,7 @@ def record_leaf(
                     "activation", run.subject(layer, path), stats, tensor,
                     flags | (BAD if stats.bad else 0), run.mode, number,
                 )  # fmt: skip
+            run.last_output = (id(tensor), stats.bad)
             if stats.bad:
                 recorder.nonfinite_detail(run.subject(layer, path), tensor, run.mode, number)
                 if len(run.births) < 16:
@@ -130,7 +131,10 @@ def end_root(
     if not loss:
         record_inputs(run, layer, args, kwargs)
     for _, tensor in tensors(output):
-        if measurable(tensor) and tensor.device.type == "cpu" and is_bad(tensor):
+        if not measurable(tensor) or tensor.device.type != "cpu":
+            continue
+        known = run.last_output
+        if known[1] if known[0] == id(tensor) else is_bad(tensor):
             run.bad_outputs.append(weakref.ref(tensor))
             if run.mode == "eval":
                 alarms.evaluation(layer, tensor)
