@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.harness import CACHE, Label, Mark, diagnose, healed, labels, marks, run_plain, run_recorded
+from tests.harness import CACHE, Label, Mark, Run, diagnose, healed, labels, marks, run_plain, run_recorded
 
 FIELDS = ("same", "probes", "verdict", "phase", "step", "layer", "op", "line", "row", "index", "batch", "tensor",
           "exit", "run", "steps")  # fmt: skip
@@ -51,11 +51,11 @@ def score(label: Label, twin: bool) -> Score:
         return Score(label, tuple(result), time.monotonic() - began, traceback.format_exc(limit=-3))
 
 
-def same(plain: object, recorded: object) -> Mark:
+def same(plain: Run, recorded: Run) -> Mark:
     """Whether the recorded run did exactly what the plain one did."""
-    parts = ("stdout", "stderr", "exit_code", "digest")
-    different = [part for part in parts if getattr(plain, part) != getattr(recorded, part)]
-    got = "" if not different else f"{different}: {str(getattr(recorded, different[0]))[-300:]}"
+    left, right = plain.compared(), recorded.compared()
+    different = [part for part in left if left[part] != right[part]]
+    got = "" if not different else f"{different}: {str(right[different[0]])[-300:]}"
     return Mark("same", not different, "equal to the plain run", got)
 
 

@@ -82,7 +82,7 @@ class Run:
     bad_data: list[BadTensor] = field(default_factory=list)  # of the current batch
     loader_seen: bool = False  # batches come from a DataLoader: all their tensors are known
     bad_outputs: list["weakref.ref[Tensor]"] = field(default_factory=list)  # of root modules, since the last backward
-    last_output: tuple[int, bool] = (0, False)  # id of the last leaf output that was measured, and whether it was bad
+    last_output: tuple[Any, bool] = (None, False)  # weak reference to the leaf output measured last; was it bad
     flags: dict[int, bool] = field(default_factory=dict)  # graph node of a leaf module's output -> it is bad
     trail: list[Reached] = field(default_factory=list)  # gradients in the order of this backward
     loss_finite: bool = True  # of the last backward

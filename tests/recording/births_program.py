@@ -468,3 +468,622 @@ def lse():
         if i==2: y=y.masked_fill(torch.ones(8,4,dtype=torch.bool),float('-inf'))
         return torch.logsumexp(y,1).mean() #!
     train(MLP(),f)
+
+
+def step2(i, a, b):
+    """a at the step of the birth, b else"""
+    return a if i == 2 else b
+
+
+class Mod(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, fn):
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, *args):
+        return self.fn(*args)
+
+
+@case("loss", "log")
+def in_place_log():
+    def f(net, x, i):
+        p = net(x).sigmoid() * zero(i)
+        p.log_()  #!
+        return -p.mean()
+
+    train(MLP(), f)
+
+
+@case("loss", "div")
+def in_place_div():
+    def f(net, x, i):
+        y = net(x) + 1
+        y /= net(x).abs().sum(1, keepdim=True) * zero(i)  #!
+        return y.mean()
+
+    train(MLP(), f)
+
+
+@case("loss", "einsum")
+def einsum_overflow():
+    def f(net, x, i):
+        y = net(x) * step2(i, 1e20, 1.0)
+        return torch.einsum("bi,bj->bij", y, y).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "div")
+def scatter_mean_of_no_neighbours():
+    def f(net, x, i):
+        y = net(x)
+        index = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]) if i != 2 else torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
+        total = torch.zeros(4, 4).index_add(0, index, y)
+        count = torch.zeros(4).index_add(0, index, torch.ones(8))
+        return (total / count[:, None]).pow(2).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "div")
+def masked_mean_of_nothing():
+    def f(net, x, i):
+        y = net(x).pow(2).sum(1)
+        mask = torch.ones(8) if i != 2 else torch.zeros(8)
+        loss = (y * mask).sum() / mask.sum()  #!
+        return loss
+
+    train(MLP(), f)
+
+
+@case("loss", ("pow", "reciprocal"))
+def negative_power_of_zero():
+    def f(net, x, i):
+        y = net(x).abs() * zero(i)
+        return (y**-1).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "pow")
+def scalar_to_a_large_power():
+    def f(net, x, i):
+        y = net(x) * step2(i, 1e4, 1.0)
+        return (2.0**y).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "log2")
+def log2_of_zero():
+    def f(net, x, i):
+        return torch.log2(net(x).relu() * zero(i) + (1 - abs(step2(i, 1, 0)))).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "log1p")
+def log1p_of_minus_one():
+    def f(net, x, i):
+        y = torch.tanh(net(x)) * 0.5
+        y = y * 0 - 1 if i == 2 else y
+        return torch.log1p(y).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "logit")
+def logit_of_one():
+    def f(net, x, i):
+        p = torch.sigmoid(net(x) * step2(i, 1e4, 1.0))
+        return torch.logit(p).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "atanh")
+def atanh_of_one():
+    def f(net, x, i):
+        t = torch.tanh(net(x) * step2(i, 1e4, 0.1))
+        return t.atanh().mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "acos")
+def acos_beyond_one():
+    def f(net, x, i):
+        c = torch.tanh(net(x)) * step2(i, 2.0, 0.5)
+        c = c + step2(i, 1.5, 0.0)
+        return torch.acos(c).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "cumprod")
+def cumprod_overflow():
+    def f(net, x, i):
+        y = net(x).abs() * step2(i, 1e15, 1.0) + step2(i, 1e12, 0.0)
+        return y.cumprod(1).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "prod")
+def prod_overflow():
+    def f(net, x, i):
+        y = net(x).abs() * step2(i, 1e15, 1.0) + step2(i, 1e12, 0.0)
+        return y.prod(1).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "var")
+def var_of_one():
+    def f(net, x, i):
+        y = net(x)[: step2(i, 1, 8)]
+        return y.var(0).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", "div")
+def layer_norm_by_hand_of_a_constant_row():
+    def f(net, x, i):
+        y = net(x)
+        y = y * 0 + 3.0 if i == 2 else y
+        centred = y - y.mean(1, keepdim=True)
+        spread = (centred**2).mean(1, keepdim=True)
+        return (centred / (spread + 0.0)).pow(2).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("loss", ("div", "normalize"))
+def cosine_by_hand_of_a_zero_vector():
+    def f(net, x, i):
+        y = net(x) * zero(i)
+        unit = y / y.norm(dim=1, keepdim=True)  #!
+        return (unit @ unit.T).mean()
+
+    train(MLP(), f)
+
+
+@case("loss", "bmm")
+def bmm_overflow():
+    def f(net, x, i):
+        y = (net(x) * step2(i, 1e20, 1.0)).view(2, 4, 4)
+        return torch.bmm(y, y.transpose(1, 2)).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("forward", "conv2d", "c2")
+def conv_overflow_in_half():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c1 = nn.Conv2d(1, 4, 3, padding=1)
+            self.c2 = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x, i):
+            with torch.autocast("cpu", dtype=torch.float16):
+                h = F.relu(self.c1(x), inplace=True)
+                h = (h * step2(i, 6e4, 1.0)).clamp(max=6e4)
+                h = self.c2(h)  #!
+                return h
+
+    n = N()
+    n.c2.weight.data.fill_(0.5)
+    train(n, lambda n, x, i: n(x, i).float().pow(2).mean(), make=lambda i: torch.randn(4, 1, 6, 6), lr=1e-9)
+
+
+@case("loss", "exp")
+def contrastive_exp_overflow():
+    def f(net, x, i):
+        z = F.normalize(net(x), dim=1)
+        sim = z @ z.T / step2(i, 1e-3, 0.5)
+        e = torch.exp(sim)  #!
+        return -torch.log(e.diagonal() / e.sum(1)).mean()
+
+    train(MLP(), f)
+
+
+@case("loss", ("div", "mul", "sub", "pow"))
+def gaussian_nll_by_hand():
+    def f(net, x, i):
+        y = net(x)
+        mean, logvar = y[:, :2], y[:, 2:]
+        var = logvar.exp() * zero(i)
+        return ((torch.zeros(8, 2) - mean) ** 2 / var + 1.0).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("forward", "exp", "")
+def reparametrise_overflow():
+    class VAE(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.Linear(6, 8)
+            self.dec = nn.Linear(4, 6)
+
+        def forward(self, x, i):
+            mu, logvar = self.enc(x).chunk(2, 1)
+            logvar = logvar * step2(i, 1e4, 1.0)
+            std = torch.exp(0.5 * logvar)  #!
+            return self.dec(mu + std * torch.randn_like(std))
+
+    train(VAE(), lambda n, x, i: (n(x, i) - x).pow(2).mean())
+
+
+@case("forward", "div", "")
+def loss_inside_forward():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(6, 4)
+
+        def forward(self, x, i):
+            y = self.a(x)
+            w = torch.ones(8) * zero(i)
+            loss = (y.pow(2).mean(1) * w).sum() / w.sum()  #!
+            return {"logits": y, "loss": loss}
+
+    train(N(), lambda n, x, i: n(x, i)["loss"])
+
+
+@case("loss", "sqrt")
+def no_module_at_all():
+    w = [torch.nn.Parameter(torch.randn(6, 4)), torch.nn.Parameter(torch.zeros(4))]
+    opt = torch.optim.Adam(w, lr=0.01)
+    for i in range(3):
+        opt.zero_grad()
+        y = torch.randn(8, 6) @ w[0] + w[1]
+        v = y.pow(2).mean() - step2(i, 1e3, 0.0)
+        loss = v.sqrt()  #!
+        loss.backward()
+        opt.step()
+
+
+@case("forward", "log", "parts.1")
+def inside_a_sequential():
+    net = nn.Module()
+    net.parts = nn.Sequential(nn.Linear(6, 6), Mod(lambda h: torch.log(h * flag[0] + (1 - flag[0]) * 0 + flag[1])), nn.Linear(6, 2))
+    flag = [1e-3, 2.0]
+
+    def f(n, x, i):
+        flag[:] = [0.0, 0.0] if i == 2 else [1e-3, 2.0]
+        return n.parts(x).pow(2).mean()
+
+    train(net, f)
+
+
+@case("forward", "softmax", "blocks.1.attn")
+def attention_in_the_second_block():
+    class Attn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Linear(8, 24)
+
+        def forward(self, x, mask):
+            q, k, v = self.qkv(x).chunk(3, -1)
+            s = q @ k.transpose(-2, -1) / 8**0.5
+            s = s.masked_fill(~mask[:, None, :], float("-inf"))
+            a = torch.softmax(s, dim=-1)  #!
+            return a @ v
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn = Attn()
+            self.ff = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 8))
+
+        def forward(self, x, mask):
+            x = x + self.attn(x, mask)
+            x = x + self.ff(x)
+            return x
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([Block(), Block()])
+
+        def forward(self, x, i):
+            mask = torch.ones(4, 5, dtype=torch.bool)
+            for n, block in enumerate(self.blocks):
+                m = mask.clone()
+                if i == 2 and n == 1:
+                    m[3] = False
+                x = block(x, m)
+            return x
+
+    train(N(), lambda n, x, i: n(x, i).pow(2).mean(), make=lambda i: torch.randn(4, 5, 8))
+
+
+@case("forward", "linear", "cell")
+def shared_module_called_often():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.Linear(6, 6)
+
+        def forward(self, x, i):
+            for _ in range(step2(i, 80, 3)):
+                x = self.cell(x)  #!
+            return x
+
+    n = N()
+    n.cell.weight.data.copy_(torch.eye(6) * 4)
+    train(n, lambda n, x, i: n(x, i).clamp(-1, 1).pow(2).mean() if i < 2 else n(x, i).mean(), lr=0.0)
+
+
+@case("backward", ("pow", "sqrt"))
+def power_of_a_half_at_zero():
+    def f(net, x, i):
+        y = net(x)
+        y = y * 0 if i == 2 else y.abs() + 1
+        return (y**0.5).mean()  #!
+
+    train(MLP(), f)
+
+
+@case(None, None)
+def atan2_at_the_origin_is_finite_in_this_torch():
+    def f(net, x, i):
+        y = net(x) * zero(i)
+        return torch.atan2(y[:, 0], y[:, 1]).mean()  #!
+
+    train(MLP(), f)
+
+
+@case("backward", "div")
+def zero_divisor_behind_where():
+    def f(net, x, i):
+        y = net(x)
+        n = y.pow(2).sum(1) * zero(i)
+        safe = torch.where(n > 0, y.sum(1) / n, torch.zeros_like(n))  #!
+        return safe.clamp(-1, 1).mean()
+
+    train(MLP(), f)
+
+
+@case("backward", "exp")
+def exp_overflow_behind_where():
+    def f(net, x, i):
+        y = net(x) * step2(i, 1e4, 1.0)
+        elu = torch.where(y > 0, y.clamp(max=1), torch.exp(y) - 1)  #!
+        return elu.mean()
+
+    train(MLP(), f)
+
+
+@case("input", None)
+def bad_mask_weights_in_a_dict():
+    def f(net, b, i):
+        return (net(b["x"]) * b["w"][:, None]).pow(2).mean()
+
+    def make(i):
+        b = {"x": torch.randn(8, 6), "w": torch.ones(8)}
+        if i == 2:
+            b["w"][3] = float("nan")
+        return b
+
+    train(MLP(), f, make=make)
+
+
+@case("input", None)
+def inf_in_the_input():
+    def make(i):
+        x = torch.randn(8, 6)
+        if i == 2:
+            x[1, 5] = float("inf")
+        return x
+
+    train(MLP(), lambda n, x, i: n(x).pow(2).mean(), make=make)
+
+
+@case("input", None)
+def nan_input_to_a_convolution_with_batch_norm():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 2))
+
+    def make(i):
+        x = torch.randn(8, 1, 6, 6)
+        if i == 2:
+            x[4, 0, 2, 3] = float("nan")
+        return x
+
+    train(net, lambda n, x, i: n(x).pow(2).mean(), make=make)
+
+
+@case("input", None)
+def nan_input_to_an_lstm():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(6, 8, batch_first=True)
+            self.o = nn.Linear(8, 1)
+
+        def forward(self, x):
+            h, _ = self.rnn(x)
+            return self.o(h[:, -1])
+
+    def make(i):
+        x = torch.randn(8, 5, 6)
+        if i == 2:
+            x[2, 3, 1] = float("nan")
+        return x
+
+    train(N(), lambda n, x, i: n(x).pow(2).mean(), make=make)
+
+
+@case("weights", "load_state_dict", "b")
+def load_state_dict_of_nan():
+    n = MLP()
+    state = {k: v.clone() for k, v in n.state_dict().items()}
+    state["b.bias"][0] = float("nan")
+
+    def f(n, x, i):
+        if i == 2:
+            n.load_state_dict(state)  #!
+        return n(x).pow(2).mean()
+
+    try:
+        train(n, f)
+    finally:
+        pass
+
+
+@case("loss", "log")
+def guard_that_raises():
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    try:
+        for i in range(4):
+            p = torch.sigmoid(net(torch.randn(8, 6))) * zero(i)
+            loss = -torch.log(p).mean()  #!
+            if not torch.isfinite(loss):
+                raise FloatingPointError("loss")
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+    except FloatingPointError:
+        pass
+
+
+@case("loss", "log")
+def guard_on_a_python_number():
+    import math
+
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(4):
+        p = torch.sigmoid(net(torch.randn(8, 6))) * zero(i)
+        loss = -torch.log(p).mean()  #!
+        value = loss.item()
+        if math.isnan(value) or math.isinf(value):
+            break
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("loss", "log")
+def guard_with_numpy():
+    import numpy as np
+
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(4):
+        p = torch.sigmoid(net(torch.randn(8, 6))) * zero(i)
+        loss = -torch.log(p).mean()  #!
+        if not np.isfinite(loss.detach().cpu().numpy()):
+            continue
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("forward", "log", "")
+def guard_on_the_output():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(6, 4)
+
+        def forward(self, x, i):
+            return torch.log(torch.sigmoid(self.a(x)) * zero(i))  #!
+
+    net = N()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(4):
+        out = net(torch.randn(8, 6), i)
+        if torch.isnan(out).any() or torch.isinf(out).any():
+            continue
+        opt.zero_grad()
+        out.mean().backward()
+        opt.step()
+
+
+@case(None, None)
+def large_negative_masks_are_fine():
+    def f(net, x, i):
+        y = net(x)
+        y = y + torch.triu(torch.full((8, 4), float("-inf")), 1)
+        return torch.logsumexp(y, 1).mean() + F.cross_entropy(y, torch.zeros(8, dtype=torch.long))
+
+    train(MLP(), f)
+
+
+@case(None, None)
+def nan_in_a_logged_value_is_fine():
+    def f(net, x, i):
+        y = net(x)
+        with torch.no_grad():
+            ratio = (y * 0).sum() / 0
+        str(ratio)
+        float(ratio)
+        return y.pow(2).mean()
+
+    train(MLP(), f)
+
+
+@case(None, None)
+def double_where_is_fine():
+    def f(net, x, i):
+        y = net(x) * zero(i)
+        safe = torch.where(y > 0, y, torch.ones_like(y))
+        return torch.where(y > 0, safe.log(), torch.zeros_like(y)).mean()
+
+    train(MLP(), f)
+
+
+@case("forward", "scaled_dot_product_attention", "")
+def sdpa_overflow_in_half():
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = nn.Linear(6, 8)
+
+        def forward(self, x, i):
+            q = self.q(x)[None] * step2(i, 1e20, 1.0)
+            return F.scaled_dot_product_attention(q, q, q)  #!
+
+    train(N(), lambda n, x, i: n(x, i).pow(2).mean())
+
+
+@case("loss", "mse_loss")
+def overflow_of_a_float64_cast_to_half():
+    def f(net, x, i):
+        y = net(x).half() * step2(i, 6e4, 1.0)
+        y = y.clamp(-6e4, 6e4)
+        return F.mse_loss(y, torch.zeros(8, 4, dtype=torch.half))  #!
+
+    train(MLP(), f)
+
+
+@case("forward", "log", "mlp.act")
+def checkpointed_block():
+    from torch.utils.checkpoint import checkpoint
+
+    class Act(nn.Module):
+        def forward(self, h):
+            return torch.log(h.sigmoid() * flag[0])  #!
+
+    flag = [1.0]
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mlp = nn.Sequential()
+            self.mlp.add_module("lin", nn.Linear(6, 6))
+            self.mlp.add_module("act", Act())
+            self.o = nn.Linear(6, 1)
+
+        def forward(self, x, i):
+            flag[0] = zero(i)
+            return self.o(checkpoint(self.mlp, x, use_reentrant=False))
+
+    train(N(), lambda n, x, i: n(x, i).pow(2).mean())

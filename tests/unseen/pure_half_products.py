@@ -18,7 +18,8 @@ class Mixer(nn.Module):
     def __init__(self, width=24, depth=3):
         super().__init__()
         self.first = nn.Linear(6, width)
-        self.rest = nn.ModuleDict({f"mix{i}": nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for i in range(depth)})
+        branches = {f"mix{i}": nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) for i in range(depth)}
+        self.rest = nn.ModuleDict(branches)
         self.norm = RMSNorm(width)
         self.last = nn.Linear(width, 1)
 

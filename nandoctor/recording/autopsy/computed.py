@@ -109,7 +109,7 @@ class Values:
             arguments.append(value)
         try:
             result = rule(arguments, node, self.graph)
-        except (RuntimeError, TypeError, IndexError):
+        except (RuntimeError, TypeError, IndexError, AttributeError):
             return None
         shape = shape_of(node)
         if shape is not None and tuple(result.shape) != shape:

@@ -1,7 +1,7 @@
 """Operations whose derivative is singular where they stood: the births of a NaN in backward while the loss is finite.
 
 Their operands must be read before backward frees them, so each backward of a model that has such operations looks at
-them first. Verified on torch 2.13: norm, cdist and std at zero have a finite gradient and are not here.
+them first. Verified on torch 2.13: norm, cdist, std and atan2 at zero have a finite gradient and are not here.
 """
 
 from collections.abc import Callable
@@ -63,13 +63,6 @@ def _power(graph: Graph, node: Any) -> Tensor | None:
     return (~torch.isfinite(derivative)).any()
 
 
-def _both_zero(graph: Graph, node: Any) -> Tensor | None:
-    first, second = graph.saved(node, "self"), graph.saved(node, "other")
-    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
-        return None
-    return ((first == 0) & (second == 0)).any()
-
-
 def _equal_eigenvalues(name: str) -> Reader:
     def read(graph: Graph, node: Any) -> Tensor | None:
         values = graph.saved(node, name)
@@ -92,7 +85,6 @@ SINGULAR: dict[str, Reader] = {
     "Acos": _saved("self", _one), "Asin": _saved("self", _one), "Atanh": _saved("self", _one),
     "Acosh": _saved("self", lambda x: x <= 1),
     "Div": _divisor,
-    "Atan2": _both_zero,
     "Exp": _saved("result", _bad), "Exp2": _saved("result", _bad), "Expm1": _saved("result", _bad),
     "Sinh": _saved("self", lambda x: x.cosh().isinf()), "Cosh": _saved("self", lambda x: x.cosh().isinf()),
     "Tan": _saved("result", _bad),
@@ -101,15 +93,17 @@ SINGULAR: dict[str, Reader] = {
     "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
     "LinalgEig": _equal_eigenvalues("eigenvalues"),
 }  # fmt: skip
-# present in most models and harmless alone: it does not make a model worth looking at in each backward
-COMMON = frozenset({"Div"})
-
-
 def _can_be_singular(node: Any) -> bool:
+    """Not x ** 2 nor x / constant, which are everywhere and harmless."""
     kind = stem(node)[0]
-    if kind == "Pow":  # x ** 2 is everywhere; only a fractional or negative power has a singular derivative
+    if kind == "Pow":
         exponent = getattr(node, "_saved_exponent", None)
         return not isinstance(exponent, (int, float)) or exponent < 1
+    if kind == "Div":
+        edges = node.next_functions
+        if len(edges) < 2 or edges[1][0] is None:
+            divisor = getattr(node, "_saved_other", None)
+            return isinstance(divisor, Tensor) and divisor.dim() > 0
     return kind in SINGULAR
 
 
@@ -156,4 +150,4 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
 
 def has_singular(nodes: list[Any]) -> bool:
     """Whether each backward of this model must be looked at beforehand."""
-    return any(_can_be_singular(node) and stem(node)[0] not in COMMON for node in nodes)
+    return any(_can_be_singular(node) for node in nodes)

@@ -142,7 +142,9 @@ class Alarms:
         grad = next(p.grad for _, p in parameters if p.grad is not None and is_bad(p.grad))
         incident.kind, incident.dtype = kind_of(grad), str(grad.dtype).removeprefix("torch.")
         seen = self.watch.birth_in_backward()
-        if seen is not None:
+        if run.bad_data:  # an Inf that an activation squashed: the loss is finite, a weight's gradient is not
+            self.origin.from_data(incident, run.bad_data[0])
+        elif seen is not None:
             incident = seen
         elif not self.origin.from_hazard(incident, self.hazards):
             self.origin.from_trail(incident, parameters)

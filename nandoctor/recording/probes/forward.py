@@ -2,6 +2,7 @@
 
 import weakref
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,7 +25,11 @@ def install(run: Run, alarms: Alarms) -> None:
     """Watch every nn.Module of the process, by torch's global hooks: models stay picklable."""
     guard = run.recorder.guard
     register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
-    register_module_forward_hook(guard("forward", partial(after, run, alarms)), with_kwargs=True, always_call=True)
+    # torch 2.4 has no with_kwargs here: inputs given by keyword are then not seen
+    options = {"with_kwargs": True} if "with_kwargs" in signature(register_module_forward_hook).parameters else {}
+    register_module_forward_hook(guard("forward", partial(after, run, alarms)), always_call=True, **options)
+    if not options:
+        run.recorder.unseen("this torch does not show the inputs that a model is given by keyword")
 
 
 def recomputing() -> bool:
@@ -53,10 +58,10 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
 
 
 def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
-    """rest: keyword arguments and output; after an exception torch gives None alone."""
+    """rest: keyword arguments and output; the output alone in an old torch, and None alone after an exception."""
     if recomputing():
         return
-    kwargs, output = rest if len(rest) == 2 else ({}, None)
+    kwargs, output = rest if len(rest) == 2 else ({}, rest[0])
     stack = run.thread.stack
     layer = run.names.known(module)
     start = None
@@ -111,7 +116,7 @@ def record_leaf(
                     "activation", run.subject(layer, path), stats, tensor,
                     flags | (BAD if stats.bad else 0), run.mode, number,
                 )  # fmt: skip
-            run.last_output = (id(tensor), stats.bad)
+            run.last_output = (weakref.ref(tensor), stats.bad)
             if stats.bad:
                 recorder.nonfinite_detail(run.subject(layer, path), tensor, run.mode, number)
                 if len(run.births) < 16:
@@ -133,8 +138,8 @@ def end_root(
     for _, tensor in tensors(output):
         if not measurable(tensor) or tensor.device.type != "cpu":
             continue
-        known = run.last_output
-        if known[1] if known[0] == id(tensor) else is_bad(tensor):
+        last, bad = run.last_output
+        if bad if last is not None and last() is tensor else is_bad(tensor):
             run.bad_outputs.append(weakref.ref(tensor))
             if run.mode == "eval":
                 alarms.evaluation(layer, tensor)
