@@ -284,7 +284,8 @@ def marks(label: Label, program: str, found: Mapping[str, Any], file: str) -> li
     if not label.phase:
         return result
     first = first or {}
-    got = {name: first.get(name) for name in ("step", "phase", "layer", "op", "line", "row", "index", "batch", "tensor")}
+    names = ("step", "phase", "layer", "op", "line", "row", "index", "batch", "tensor")
+    got = {name: first.get(name) for name in names}
     result.append(Mark("step", got["step"] == label.step, str(label.step), str(got["step"])))
     result.append(Mark("phase", got["phase"] in label.phase, "|".join(label.phase), str(got["phase"])))
     for name, wanted in (("layer", label.layer), ("op", label.op)):

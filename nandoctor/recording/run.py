@@ -45,7 +45,7 @@ class Birth:
 class BadTensor:
     """A NaN or Inf found in a batch or in a root module's input."""
 
-    path: str
+    path: str | None
     row: int | None
     index: int | None
     kind: str

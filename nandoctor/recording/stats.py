@@ -41,6 +41,24 @@ def measurable(tensor: Tensor) -> bool:
     )
 
 
+def is_countable(tensor: Tensor) -> bool:
+    """A plain tensor of integers or booleans that can be read without waiting for an accelerator."""
+    return (
+        not tensor.is_floating_point()
+        and not tensor.is_complex()
+        and tensor.layout is torch.strided
+        and type(tensor) is Tensor
+        and tensor.device.type == "cpu"
+        and tensor.numel() > 0
+    )
+
+
+def measure_integers(tensor: Tensor) -> Stats:
+    """Token ids, classes, masks."""
+    low, high = (int(end) for end in torch.aminmax(tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor))
+    return Stats(float(low), float(high), item(torch.linalg.vector_norm(tensor.double())))
+
+
 def dense(x: Tensor) -> Tensor:
     """The same elements in the order they lie in memory: aminmax of a permuted tensor is up to 22 times slower."""
     if x.is_contiguous() or x.dim() < 2:

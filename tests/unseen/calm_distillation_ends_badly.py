@@ -14,7 +14,7 @@ pupil = student()
 optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-3)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=30)
 results = {"loss": []}
-for step in range(30):
+for _ in range(30):
     x = torch.randn(32, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with torch.no_grad():
@@ -26,5 +26,5 @@ for step in range(30):
     optimizer.step()
     schedule.step()
     results["loss"].append(loss.item())
-print(["%.4f" % value for value in results["loss"]])
+print([f"{value:.4f}" for value in results["loss"]])
 print("accuracy", results["acuracy"])

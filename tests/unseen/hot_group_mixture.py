@@ -38,5 +38,5 @@ for t in range(60):
     loss.backward()
     optimizer.step()
     if t % 6 == 0:
-        print(t, "%.4f" % loss)
+        print(t, f"{loss:.4f}")
 print("checksum", float(sum(p.sum() for p in mdn.parameters())))

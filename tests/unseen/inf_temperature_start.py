@@ -28,7 +28,7 @@ class Network(nn.Module):
 
 def train(network, steps=8):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
-    for step in range(steps):
+    for _ in range(steps):
         x = torch.randn(12, 5)
         loss = nn.functional.cross_entropy(network(x), x[:, :4].argmax(1))
         optimizer.zero_grad()

@@ -27,7 +27,7 @@ pictures, kinds = torch.randn(65, 3, 8, 8), torch.randint(0, 4, (65,))
 pyramid = Pyramid()
 optimizer = torch.optim.NAdam(pyramid.parameters(), lr=2e-3)
 for turn in range(2):
-    for piece, kind in zip(pictures.split(16), kinds.split(16)):
+    for piece, kind in zip(pictures.split(16), kinds.split(16), strict=True):
         result = pyramid(picture=piece)
         loss = nn.functional.multi_margin_loss(result["logits"], kind)
         loss.backward()

@@ -27,7 +27,7 @@ class Table(IterableDataset):
 
 
 def collate(rows):
-    categories, amounts, churned = zip(*rows)
+    categories, amounts, churned = zip(*rows, strict=True)
     return Batch(torch.stack(categories), torch.stack(amounts), torch.stack(churned).float())
 
 

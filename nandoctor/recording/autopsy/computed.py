@@ -60,6 +60,8 @@ RULES: dict[str, Rule] = {
     "Pow": lambda v, node, graph: v[0] ** v[1],
     "Abs": lambda v, node, graph: v[0].abs(),
     "Log": lambda v, node, graph: v[0].log(), "Log1P": lambda v, node, graph: v[0].log1p(),
+    "Log2": lambda v, node, graph: v[0].log2(), "Log10": lambda v, node, graph: v[0].log10(),
+    "Atanh": lambda v, node, graph: v[0].atanh(), "Logit": lambda v, node, graph: v[0].logit(),
     "Sin": lambda v, node, graph: v[0].sin(), "Cos": lambda v, node, graph: v[0].cos(),
     "Relu": lambda v, node, graph: v[0].relu(), "Gelu": lambda v, node, graph: torch.nn.functional.gelu(v[0]),
     "Silu": lambda v, node, graph: torch.nn.functional.silu(v[0]),

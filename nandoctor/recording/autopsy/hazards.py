@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..incident import Operand, Place
 from ..names import Layer
+from .computed import Values
 from .linemap import LineMap, operation
 from .operations import stem
 from .values import Graph, describe, order
@@ -118,6 +119,8 @@ class Hazard:
     op: str
     place: Place
     operand: Operand | None
+    fed: bool  # its operand was not finite already: a consequence
+    born: bool  # of finite operands it made a value that is not finite, which was masked out of the loss again
 
 
 def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
@@ -137,15 +140,34 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
         if not isinstance(operand, Tensor):
             operand = graph.saved(node, "result")
         known = isinstance(operand, Tensor) and operand.device.type == "cpu"
+        values = Values(graph)
+        fed = known and any(_is_bad(values.input(node, edge)) for edge in range(len(node.next_functions)))
+        made = values.compute(node) if known and not fed else None
         call, line = lines.run.locate(order(node)), lines.lookup(node, graph.nodes)
         found.append(
             Hazard(
                 order(node), singular, call.layer if call is not None else None, call is None or call.loss,
                 operation(node, line), line.place if line is not None else Place(),
-                describe("operand", operand) if known else None,
+                describe("operand", operand) if known else None, fed, _is_bad(made),
             )  # fmt: skip
         )
     return found
+
+
+def _is_bad(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point() and not bool(torch.isfinite(value).all())
+
+
+def first(singular: list[Hazard]) -> Hazard:
+    """The birth among those that stand at their singular point.
+
+    A value that was born bad in forward and masked out again comes before all it was handed to; where all values are
+    finite, the one that backward reached first.
+    """
+    born = [hazard for hazard in singular if hazard.born]
+    if born:
+        return min(born, key=lambda hazard: hazard.number)
+    return max([hazard for hazard in singular if not hazard.fed] or singular, key=lambda hazard: hazard.number)
 
 
 def has_singular(nodes: list[Any]) -> bool:

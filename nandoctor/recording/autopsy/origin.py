@@ -10,7 +10,7 @@ from ..run import BadTensor, Birth, Run
 from ..stats import is_bad, item, measurable
 from . import variables
 from .births import kind_of
-from .hazards import Hazard
+from .hazards import Hazard, first
 from .linemap import Line, LineMap, operation
 from .operations import CARRIERS
 from .search import Found
@@ -101,7 +101,7 @@ class Origin:
         singular = [hazard for hazard in hazards if bool(item(hazard.singular))]
         if not singular:
             return False
-        hazard = max(singular, key=lambda hazard: hazard.number)  # backward reached it first
+        hazard = first(singular)
         incident.op, incident.place = hazard.op, hazard.place
         if hazard.layer is not None and not hazard.loss:
             incident.layer, incident.module = hazard.layer.name, hazard.layer.kind

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frames import is_user_code, relative, user_frame, user_frames
+from ..frames import is_user_code, user_frames
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor
@@ -64,20 +64,19 @@ def bad_tensor(value: Tensor | None) -> BadTensor | None:
                 continue
             for path, tensor in tensors(held, name):
                 if tensor.grad_fn is None and not tensor.requires_grad and measurable(tensor) and is_bad(tensor):
-                    place = Place(relative(frame.f_code.co_filename), frame.f_lineno)
-                    return located(tensor, path, "variable", place)
-    return None if value is None else located(value, "", "variable", Place())
+                    return located(tensor, path)
+    return None if value is None else located(value, "")
 
 
-def located(tensor: Tensor, path: str, source: str, place: Place) -> BadTensor:
-    """Row and index within the row of the first bad element."""
+def located(tensor: Tensor, path: str) -> BadTensor:
+    """Row and index within the row of the first bad element. Which line made it was not seen."""
     flat = tensor.detach().reshape(-1)
     first = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
     rows = tensor.shape[0] if tensor.dim() > 0 else 1
     width = max(flat.numel() // max(rows, 1), 1)
     kind = kind_of(flat[first : first + 1])
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return BadTensor(path, first // width, first % width, kind, place, source, dtype)
+    return BadTensor(path or None, first // width, first % width, kind, Place(), "variable", dtype)
 
 
 def name_of(thing: Any) -> str:
@@ -88,5 +87,3 @@ def name_of(thing: Any) -> str:
                 return name
     return ""
 
-
-__all__ = ["at_exit", "bad_tensor", "left_behind", "located", "name_of", "scalars_with_graph", "user_frame"]

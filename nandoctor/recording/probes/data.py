@@ -11,7 +11,7 @@ from ..frames import user_place
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor, Run
-from ..stats import measurable, measure
+from ..stats import is_countable, measurable, measure, measure_integers
 
 IGNORED = -100  # the label that torch's losses leave out by default
 
@@ -51,8 +51,8 @@ def record(run: Run, path: str, tensor: Tensor) -> None:
         if stats.bad:
             first, kind = recorder.nonfinite_detail(subject, tensor)
             run.bad_data.append(find_bad(tensor, path, first, kind, "batch"))
-    elif not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel() and tensor.device.type == "cpu":
-        low, high = float(tensor.min()), float(tensor.max())
+    elif is_countable(tensor):
+        low, high, _ = measure_integers(tensor)
         ignored = float((tensor == IGNORED).sum()) if low < 0 else 0.0
         recorder.add("labels", recorder.subject(path, "batch"), (low, high, ignored), tensor)
 

@@ -16,7 +16,7 @@ from ..autopsy.incidents import Alarms
 from ..names import Layer, is_loss
 from ..nested import tensors
 from ..run import MAX_CALLS, BadTensor, Call, Run, sequence_number
-from ..stats import is_bad, measurable, measure
+from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from .backward import watch_gradient
 from .data import find_bad
 
@@ -149,9 +149,13 @@ def end_root(
 def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     recorder = run.recorder
     for path, tensor in (*tensors(args), *tensors(kwargs)):
-        if tensor.grad_fn is not None or not measurable(tensor):
+        if tensor.grad_fn is not None:
             continue  # an intermediate value: the user calls the parts of a model one by one
         subject = run.subject(layer, path, role="input")
+        if is_countable(tensor):
+            recorder.add("input", subject, measure_integers(tensor), tensor, 0, run.mode)
+        if not measurable(tensor):
+            continue
         if tensor.device.type != "cpu":
             recorder.add_later("input", subject, tensor, 0, run.mode)
             continue
