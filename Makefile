@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test check samples docs overhead-demo clean
+.PHONY: help demo test check samples docs screenshots overhead-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -59,6 +59,11 @@ samples: $(VENV)/.with-test  ## make sample_logs/ anew from the training scripts
 
 docs: $(VENV)/.with-demo  ## write docs/causes/ from the causes' docstrings
 	$(BIN)/python -m nandoctor.causes.pages
+
+screenshots: $(VENV)/.with-demo  ## draw the pictures of README.md anew from a recording of the demo
+	@PATH="$(abspath $(BIN)):$$PATH"; d=$$(mktemp -d); \
+	nandoctor record --quiet -o $$d/run.parquet -- python demo/train_digits.py > /dev/null && \
+	$(BIN)/python docs/screenshots.py $$d/run.parquet; rm -rf $$d
 
 overhead-demo: $(VENV)/.with-demo  ## what recording the demo costs in CPU time
 	$(BIN)/python benchmarks/demo_overhead.py

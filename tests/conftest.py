@@ -4,3 +4,12 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
+
+
+from hypothesis import Phase, settings  # noqa: E402
+
+# the same examples in every run, and no hunt for an explanation that takes longer than the test
+settings.register_profile(
+    "suite", derandomize=True, phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None
+)
+settings.load_profile("suite")

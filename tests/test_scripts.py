@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 import nandoctor
+from nandoctor.trace.open import open_trace
 from tests.harness import CACHE, NONE, Label, Run, diagnose, healed, labels, lines_with, marks, run_plain, run_recorded
 
 CORPUS = {**labels("scripts"), **labels("unseen")}
@@ -102,8 +103,7 @@ def test_every_expected_probe_wrote_rows(name: str) -> None:
 
 @ALL
 def test_no_probe_failed(name: str) -> None:
-    failed = [note for note in nandoctor.read_trace(trace_of(name)).attrs.get("notes", [])
-              if note.get("note") == "probe_failed"]  # fmt: skip
+    failed = open_trace(trace_of(name)).notes_of("probe_failed")
     assert not failed
 
 

@@ -36,7 +36,6 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "update": ("low", "high", "norm"),  # what the step added to the parameter
     "input": ("low", "high", "norm"),  # tensor given to a root module
     "batch": ("low", "high", "norm"),  # tensor in a batch drawn from a DataLoader
-    "buffer": ("low", "high", "norm"),  # BatchNorm's running statistics
     # integers
     "labels": ("low", "high", "ignored"),  # integer tensor in a batch; ignored = count of -100
     "nonfinite": ("nan_count", "inf_count", "first_bad"),  # follows a bad tensor row of the same subject
@@ -53,12 +52,13 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "zero_grad": ("", "", "value"),
     "epoch": ("", "", "value"),  # an iteration begun over a DataLoader; subject = the loader
     "checkpoint": ("", "", "value"),  # subject = load, save, load_state_dict
-    "foreign_write": ("", "", "value"),  # a parameter changed by something else than optimizer and load_state_dict
+    "foreign_write": ("", "", "value"),  # a parameter changed between two steps, by neither optimizer nor
+    # load_state_dict; value = relative change of a sample's norm
     "elapsed": ("", "", "value"),  # seconds since recording began, at the end of a step
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}
-TENSOR_KINDS = KIND_NAMES[:8]
+TENSOR_KINDS = KIND_NAMES[:7]
 
 DTYPES = (
     "", "float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool", "complex64", "complex128",
@@ -77,7 +77,7 @@ NO_GRAD = 128  # seen under no_grad
 
 # --- notes: one JSON object a line, key "note" says which ----------------------------------------------------
 # header      version, nandoctor, torch, python, platform, threads, command, cwd, pid, rank, world, started, output
-# subject     id, name, role (module|parameter|buffer|input|batch|optimizer|loader|scaler|call|loss), module (class), tensor
+# subject     id, name, role (module|parameter|input|batch|optimizer|loader|scaler|call|loss), module (class), tensor
 # shape       id, shape (list), count
 # model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype]]
 # optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)

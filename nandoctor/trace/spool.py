@@ -91,7 +91,7 @@ def read_notes(folder: str) -> list[dict[str, Any]]:
                 break
             try:
                 note = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(note, dict):
                 notes.append(note)

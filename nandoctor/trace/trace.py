@@ -42,7 +42,7 @@ class Subject:
 
     id: int
     name: str  # dotted module or parameter path, path inside a batch ("0", "labels"), optimizer.group, call name
-    role: str  # module, parameter, buffer, input, batch, optimizer, loader, scaler, call, loss
+    role: str  # module, parameter, input, batch, optimizer, loader, scaler, call, loss
     module: str | None = None  # class name of the module
     tensor: str | None = None  # path inside the module's output or the batch, None if it is the only tensor
 

@@ -14,10 +14,13 @@ from .weights import Weights
 
 
 def install(run: Run, alarms: Alarms, weights: Weights) -> None:
-    def seen(loss: Tensor) -> None:
-        backward(run, alarms, weights, loss)
+    read = run.recorder.guard("loss", lambda loss: backward(run, alarms, loss))
+    look = run.recorder.guard("weights", weights.first_look)
 
-    guarded = run.recorder.guard("loss", seen)
+    def guarded(loss: Tensor) -> None:
+        look()
+        read(loss)
+
     watch_method(torch.Tensor, "backward", guarded)
 
     # torch.autograd.backward(losses) called by the user himself, not by Tensor.backward
@@ -35,11 +38,10 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
     watch_lookup(torch.autograd, ("backward",), choose)
 
 
-def backward(run: Run, alarms: Alarms, weights: Weights, loss: Tensor) -> None:
+def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     """One call of backward begins."""
     recorder = run.recorder
     recorder.claim()
-    weights.first_look()
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
     value = run.scaled_losses.get(id(loss), given)
     alarms.backward_begins(loss, given if value == value and abs(value) != float("inf") else value)

@@ -26,7 +26,6 @@ class Optimizers:
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not _closure(args, kwargs):
             self.alarms.watch.ends()
-        self.weights.first_look()
         watched = self.weights.of(optimizer)
         self._describe(optimizer, watched)
         if not _closure(args, kwargs):  # else the gradients are made within the step

@@ -25,6 +25,7 @@ class Watched:
     wanted: bool
     stride: int
     before: Tensor | None = None
+    left: float | None = None  # norm of the sample after the last step
     sampled: Tensor | None = None  # `before`, kept after the step of an alarm
 
 
@@ -97,9 +98,14 @@ class Weights:
         return math.sqrt(total) if math.isfinite(total) else total, not bad
 
     def before(self, watched: list[Watched]) -> None:
-        for w in watched:
-            if w.wanted and w.parameter.grad is not None and measurable(w.parameter):
-                w.before = _sample(w).clone()
+        """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
+        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and measurable(w.parameter)]
+        for w in taken:
+            w.before = _sample(w).clone()
+        for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
+            if w.left is not None and norm != w.left and self.run.foreign is None:
+                change = abs(norm - w.left) / w.left if w.left else norm
+                self.run.recorder.value("foreign_write", w.weight, change)
 
     def after(self, watched: list[Watched]) -> list[Watched]:
         """Rows for weights and updates; returns the parameters that are not finite now."""
@@ -118,7 +124,10 @@ class Weights:
                 recorder.nonfinite_detail(w.weight, w.parameter)
         moved = [(w, w.before) for w in plain if w.before is not None]
         if moved:
-            deltas = torch._foreach_sub([_sample(w) for w, _ in moved], [before for _, before in moved])
+            samples = [_sample(w) for w, _ in moved]
+            for (w, _), norm in zip(moved, norms(samples), strict=True):
+                w.left = norm
+            deltas = torch._foreach_sub(samples, [before for _, before in moved])
             for (w, before), norm in zip(moved, norms(list(deltas)), strict=True):
                 # only the norm is measured: an update that is not finite shows in the weight
                 share = math.sqrt(w.parameter.numel() / max(before.numel(), 1))

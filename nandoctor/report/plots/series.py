@@ -150,7 +150,7 @@ def _layer(trace: Trace, subject: int, per_module: bool) -> str:
     known = trace.subjects.get(subject)
     if known is None:
         return f"(unnamed {subject})"
-    if known.role in ("parameter", "buffer"):
+    if known.role == "parameter":
         return known.name.rpartition(".")[0]
     return known.name if per_module or not known.tensor else f"{known.name} [{known.tensor}]"
 
