@@ -92,7 +92,7 @@ def _must_overflow(bad: Bad) -> bool:
     if bad.op == "exp":
         return max(given) > EXP_LIMIT["float16"]
     if bad.op in ("pow", "mul", "matmul", "bmm", "linear", "conv1d", "conv2d", "conv3d", "conv", "einsum", "baddbmm"):
-        return max(given) ** 2 > LIMIT or (len(given) > 1 and given[0] * given[1] * 8 > LIMIT)
+        return max(given) * max(given) > LIMIT or (len(given) > 1 and given[0] * given[1] * 8 > LIMIT)
     return max(given) > LIMIT / 8
 
 

@@ -138,7 +138,7 @@ class _Ratios:
         """Over all parameters: root of the summed squares of updates / of weights."""
         total = self.updates(first, stop)
         with np.errstate(all="ignore"):
-            whole = [np.sqrt(sum(self._weight(name, int(s)) ** 2 for name in self.weights)) for s in total.steps]
+            whole = [np.linalg.norm([self._weight(name, int(s)) for name in self.weights]) for s in total.steps]
             return Series(total.steps, total.values / np.array(whole, np.float64))
 
     def hottest(self, first: int, stop: int) -> tuple[str | None, float | None]:

@@ -41,9 +41,7 @@ class Watch:
     def forward_begins(self) -> None:
         self._leave_backward()
         if self.wanted() and self.forward is None:
-            self.born.clear()
-            self.origin.clear()
-            self.held.clear()
+            self.forget()
             self.forward = Forward(self)
             push(self.forward)
 
@@ -61,6 +59,12 @@ class Watch:
         if self.forward is not None:
             remove(self.forward)
             self.forward = None
+
+    def forget(self) -> None:
+        """The step is over: nothing of it is kept."""
+        self.born.clear()
+        self.origin.clear()
+        self.held.clear()
 
     def _leave_backward(self) -> None:
         if self.backward is not None:
@@ -107,7 +111,7 @@ class Watch:
     def _mark(self, bad: list[Tensor], number: int) -> None:
         for tensor in bad:
             self.origin[id(tensor)] = number
-            self.held.append(tensor.detach() if tensor.grad_fn is None else tensor)
+            self.held.append(tensor)
 
 
 class Forward(TorchFunctionMode):

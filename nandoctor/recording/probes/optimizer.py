@@ -60,6 +60,7 @@ class Optimizers:
         run.clipped = False
         run.foreign = None
         run.checked_gradients = True
+        self.alarms.watch.forget()
         run.recorder.step_ends(skipped)
 
     def _gradients(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
