@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md from a recording: `python docs/screenshots.py demo-out/run.parquet` (make screenshots).
+"""Draw the pictures of README.md from a recording (make screenshots): `python docs/screenshots.py RUN.parquet`.
 
 The terminal picture is what `nandoctor diagnose` printed, drawn by rich; the other one is `nandoctor plot provenance`.
 """

@@ -130,7 +130,7 @@ class Run:
 
     def compared(self) -> dict[str, object]:
         """What a recording may not change."""
-        return {"stdout": self.stdout, "stderr": without_call_frames(self.stderr), "exit_code": self.exit_code,
+        return {"stdout": self.stdout, "stderr": self.stderr, "exit_code": self.exit_code,
                 "digest": self.digest}  # fmt: skip
 
     def finite(self) -> bool:
@@ -215,23 +215,6 @@ def split_said(stderr: str) -> tuple[str, str]:
     while cut and len(lines) - cut < 4 and "nandoctor" in lines[cut - 1]:
         cut -= 1
     return "".join(lines[:cut]), "".join(lines[cut:])
-
-
-def without_call_frames(stderr: str) -> str:
-    """Stderr without the frames in which torch calls a module.
-
-    With any hook at all torch itself goes another way through _call_impl (torch/nn/modules/module.py), so these frames
-    of a traceback cannot be the same; every other line must be.
-    """
-    kept, inside = [], False
-    for line in stderr.splitlines(keepends=True):
-        if line.startswith("  File "):
-            inside = "torch/nn/modules/module.py" in line
-        elif not line.startswith("    "):
-            inside = False
-        if not inside:
-            kept.append(line)
-    return "".join(kept)
 
 
 def _environment_key() -> str:

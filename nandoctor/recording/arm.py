@@ -2,13 +2,13 @@
 
 import os
 
-from .attach import clean_tracebacks
 from .autopsy.incidents import Alarms
 from .probes import checkpoint, clip, data, exit, forward, guards, loss, optimizer, scaler
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
 from .settings import from_environment
+from .tracebacks import clean_uncaught
 
 
 def arm() -> Run:
@@ -16,7 +16,7 @@ def arm() -> Run:
     run = Run(Recorder(from_environment()))
     alarms = Alarms(run)
     weights = Weights(run)
-    clean_tracebacks()
+    clean_uncaught()
     forward.install(run, alarms)
     loss.install(run, alarms, weights)
     optimizers = optimizer.install(run, alarms, weights)

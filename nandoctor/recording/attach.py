@@ -2,14 +2,13 @@
 
 A method is watched by a descriptor: looking it up tells the probe, and hands out torch's own bound method, so that no
 frame of ours stands between the user's line and torch. A function is replaced by a wrapper, whose frame
-`clean_tracebacks` takes out of an uncaught exception before Python prints it.
+tracebacks.py takes out of an uncaught exception before Python prints it.
 """
 
 import functools
 import os
-import sys
 from collections.abc import Callable
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 OUR_CALL = "<nandoctor>"  # name of a frame of ours that stands in the user's file
@@ -83,31 +82,3 @@ def watch_lookup(module: ModuleType, names: tuple[str, ...], seen: Callable[[], 
 
     fields = {name: watched(name, vars(module)[name]) for name in names if name in vars(module)}
     module.__class__ = type(type(module).__name__, (type(module),), fields)
-
-
-def clean_tracebacks() -> None:
-    """Take our frames out of an uncaught exception's traceback just before it is printed, whoever prints it."""
-
-    def audit(event: str, args: tuple[Any, ...]) -> None:
-        if event == "sys.excepthook":
-            error = args[2]
-            while error is not None:
-                _strip(error.__traceback__)
-                error = error.__cause__ or error.__context__
-
-    sys.addaudithook(audit)
-
-
-def _strip(link: TracebackType | None) -> None:
-    while link is not None:
-        following = link.tb_next
-        while following is not None and _ours(following):
-            following = following.tb_next
-        if following is not link.tb_next:
-            link.tb_next = following
-        link = following
-
-
-def _ours(link: TracebackType) -> bool:
-    code = link.tb_frame.f_code
-    return code.co_filename.startswith(HERE) or code.co_name == OUR_CALL

@@ -30,7 +30,7 @@ def watched_run(tmp_path_factory):
 
 CASES = [
     line.removeprefix("def ").partition("(")[0]
-    for before, line in zip(PROGRAM.read_text().splitlines(), PROGRAM.read_text().splitlines()[1:])
+    for before, line in zip(PROGRAM.read_text().splitlines(), PROGRAM.read_text().splitlines()[1:], strict=False)
     if before.startswith("@case(") and line.startswith("def ")
 ]
 

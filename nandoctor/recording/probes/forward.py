@@ -17,6 +17,7 @@ from ..names import Layer, is_loss
 from ..nested import tensors
 from ..run import MAX_CALLS, BadTensor, Call, Run, sequence_number
 from ..stats import is_bad, is_countable, measurable, measure, measure_integers
+from ..tracebacks import OURS
 from .backward import watch_gradient
 from .data import find_bad
 
@@ -24,10 +25,12 @@ from .data import find_bad
 def install(run: Run, alarms: Alarms) -> None:
     """Watch every nn.Module of the process, by torch's global hooks: models stay picklable."""
     guard = run.recorder.guard
-    register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
+    handle = register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
+    OURS.add(handle.id)
     # torch 2.4 has no with_kwargs here: inputs given by keyword are then not seen
     options = {"with_kwargs": True} if "with_kwargs" in signature(register_module_forward_hook).parameters else {}
-    register_module_forward_hook(guard("forward", partial(after, run, alarms)), always_call=True, **options)
+    handle = register_module_forward_hook(guard("forward", partial(after, run, alarms)), always_call=True, **options)
+    OURS.add(handle.id)
     if not options:
         run.recorder.unseen("this torch does not show the inputs that a model is given by keyword")
 
