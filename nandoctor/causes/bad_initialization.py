@@ -20,9 +20,12 @@ Sources
     torch.nn.init
 """
 
+import math
+
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .failure import diverged, failed
+from .domains import half_overflow
+from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
 from .weighing import Clue, clue, weigh
 from .wording import num
@@ -59,7 +62,7 @@ def judge(e: Evidence) -> Answer:
 
 def _hopeless(e: Evidence) -> bool:
     """Finite to the end, and absurd from the first loss to the last."""
-    if e.loss is None or e.activations is None or e.weights is None:
+    if e.loss is None or e.activations is None or e.weights is None or settled(e):
         return False
     far = (e.weights.worst_gain or 0) >= GAIN and (e.activations.amplification or 0) >= FAR_AMPLIFIES
     return far and e.loss.first >= ABSURD and e.loss.end >= ABSURD
@@ -89,7 +92,10 @@ def _clues(e: Evidence) -> list[Clue]:
                 f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
             )
         )
-    if outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
+    half = half_overflow(e.bad)  # then what is not finite tells of the type, not of the weights
+    if outputs and outputs.amplification is not None and half and not math.isfinite(outputs.amplification):
+        found.append(clue(-1.5, "a float16 value passed 65504: without that the first pass would have been finite"))
+    elif outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
         weight = 3.5 if outputs.amplification >= FAR_AMPLIFIES else 2.5
         found.append(clue(weight, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
@@ -98,7 +104,9 @@ def _clues(e: Evidence) -> list[Clue]:
     elif outputs:
         found.append(clue(-1.5, "the first forward pass keeps its scale"))
     over = loss.first_over_expected if loss else None
-    if loss and over is not None and not over < LOSS_OVER:
+    if loss and half and not math.isfinite(loss.first):
+        pass
+    elif loss and over is not None and not over < LOSS_OVER:
         text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
         found.append(clue(1.5, text, loss.first, loss.expected, 0))
     elif over is not None:

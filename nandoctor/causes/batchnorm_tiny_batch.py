@@ -25,14 +25,19 @@ import re
 
 from ..evidence import Bad, BatchNorm, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .failure import failed
+from .domains import in_graph
+from .failure import BACK, failed
 from .remedies import nan_guide
+from .wording import num
 
 MESSAGES = re.compile(r"Expected more than 1 (value per channel|spatial element) when training", re.IGNORECASE)
 CRASHED = 0.97  # torch says it in words
 ONE = 1  # no variance at all
 HAND = 0.9  # statistics over one row, seen in the operand
 FEW = 4  # statistics of four values or fewer are noise
+SILENT = 0.8  # no failure was seen, only a layer that lets nothing through and a loss that stays
+COLLAPSE = 1e-4  # rms of the gradient behind the layer / at it; healthy layers keep it near 1
+MANY = 100  # steps in which a run that can learn has learned something
 HAND_MADE = ("std", "var", "std_mean", "var_mean")
 
 
@@ -52,8 +57,8 @@ def judge(e: Evidence) -> Answer:
             )
         return Verdict(CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts))
     if not failed(e):
-        return None
-    if bad is not None and bad.op in HAND_MADE and _one_row(bad):
+        return _collapsed(e, norm)
+    if bad is not None and bad.op in HAND_MADE and _one_row(bad) and in_graph(bad):
         what = f"{bad.op} over a batch of one row, in the program's own normalisation"
         return Verdict(HAND, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
     if norm is None or norm.fewest > FEW:
@@ -68,6 +73,26 @@ def judge(e: Evidence) -> Answer:
         (fact,),
         () if near else ("the run left its path at another step",),
     )
+
+
+def _collapsed(e: Evidence, norm: BatchNorm | None) -> Answer:
+    """Nothing is NaN, and nothing is learned: of two values per channel the normalised ones are -1 and 1, whatever
+    came in, so that no gradient passes.
+    """
+    loss = e.loss
+    if norm is None or norm.most > FEW or norm.collapse is None or norm.collapse >= COLLAPSE:
+        return None
+    if loss is None or loss.early is None or loss.steps < MANY or not loss.end >= BACK * loss.early:
+        return None
+    counted = f"layer {norm.layer} took its statistics from {norm.usual} values per channel, in every batch"
+    passed = f"of the gradient at {norm.collapse_layer} only {num(norm.collapse)} was left behind it"
+    stayed = f"the loss was {num(loss.early)} in the first steps and {num(loss.end)} in the last of {loss.steps}"
+    facts = (
+        Fact(counted, norm.usual, FEW, norm.step, norm.layer),
+        Fact(passed, norm.collapse, COLLAPSE, layer=norm.collapse_layer),
+        Fact(stayed, loss.end, loss.early),
+    )
+    return Verdict(SILENT, f"The run learned nothing: {counted}, and no gradient passed.", facts)
 
 
 def _confidence(norm: BatchNorm, near: bool, here: bool) -> float:

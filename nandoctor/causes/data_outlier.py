@@ -24,7 +24,7 @@ import math
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Remedy
-from .failure import failed, loud_target
+from .failure import failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
 from .step_size import gradient_explains
 from .weighing import Clue, clue, weigh
@@ -61,13 +61,14 @@ def judge(e: Evidence) -> Answer:
                 clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first)
             )
     if loud_target(e) and e.loss is not None:
-        text = f"the loss jumped {num(e.loss.jump_at_onset)}-fold at step {e.onset.step}, inputs and outputs did not"
-        clues.append(clue(3.0, text + ": the target is loud", e.loss.jump_at_onset, 100, e.onset.step))
-        summary = summary or f"One loud target: {text}."
+        text = f"the loss jumped {num(e.loss.jump_at_onset)}-fold at step {e.onset.step}, inputs and layers did not"
+        clues.append(clue(0.3, text, e.loss.jump_at_onset, 100, e.onset.step))
+        summary = summary or f"Perhaps a loud target, which this trace does not hold: {text}."
     if not clues:
         return None
     gradients = e.gradients
-    if gradients and gradients.spike is not None and gradients.spike >= 100:
+    seen = any(each.weight > 1 for each in clues)  # data that are loud, not only a loss
+    if seen and gradients and gradients.spike is not None and gradients.spike >= 100:
         clues.append(
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
@@ -77,7 +78,7 @@ def judge(e: Evidence) -> Answer:
 
 
 def _spiked(e: Evidence) -> bool:
-    if e.loss is None or e.data is None or not math.isfinite(e.loss.peak):
+    if e.loss is None or e.data is None or not math.isfinite(e.loss.peak) or settled(e):
         return False
     loud = e.data.loudest_ratio is not None and e.data.loudest_ratio >= VERY_LOUD
     return loud and e.loss.peak > SPIKE * max(abs(e.loss.first), 1.0)

@@ -7,17 +7,18 @@ from .step_size import VERY_HOT, ratio_before
 from .wording import num
 
 EXP_LIMIT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}  # log of the largest number
+EXPONENTIAL = ("exp", "expm1", "exp2", "sinh", "cosh")
 NEAR_ZERO = 1e-30  # a divisor below this makes Inf of ordinary numbers in float32
 NEAR_ONE = 1 - 1e-7  # acos' derivative is infinite at 1; float32 has no number between
 SINGULAR_BACKWARD = frozenset(
     "sqrt rsqrt norm pow acos asin acosh atanh atan2 div reciprocal log log2 log10 log1p logit where "
     "std var cdist dist eigh eigvalsh svd qr cholesky inv solve pinverse det slogdet normalize "
-    "cosine_similarity xlogy pairwise_distance lerp hypot mul logsumexp erfinv prod cumprod".split()
+    "ctc_loss cosine_similarity xlogy pairwise_distance lerp hypot mul logsumexp erfinv prod cumprod".split()
 )
 DOMAIN_FORWARD = frozenset(
     "log log2 log10 log1p logit sqrt rsqrt div reciprocal pow acos asin acosh atanh exp expm1 exp2 std "
     "var mean xlogy fmod remainder lgamma digamma erfinv tan sinh cosh inv cholesky det logdet slogdet "
-    "eigh svd solve norm logsumexp kl_div poisson_nll_loss gaussian_nll_loss cosine_similarity "
+    "eigh svd solve norm logsumexp ctc_loss kl_div poisson_nll_loss gaussian_nll_loss cosine_similarity "
     "normalize addcdiv std_mean var_mean float_power cumprod prod nanmean cov corrcoef".split()
 )
 
@@ -53,10 +54,12 @@ def _one_operand(op: str, x: Operand, backward: bool, bad: Bad) -> str | None:
         return f"atanh of {num(x.absmax)}"
     if op == "acosh" and (low < 1 or (backward and low <= 1)):
         return f"acosh of {num(low)}"
-    if op in ("exp", "expm1", "exp2", "sinh", "cosh") and high > EXP_LIMIT.get(x.dtype, 88.72):
+    if op in EXPONENTIAL and high > EXP_LIMIT.get(x.dtype, 88.72):
         return f"{op} of {num(high)}: above {EXP_LIMIT.get(x.dtype, 88.72):.4g} it leaves {x.dtype or 'float32'}"
     if op in ("std", "var", "std_mean", "var_mean") and bad.kind == "nan" and x.finite and x.absmax < 1e18:
         return f"{op} over one element: it divides by n - 1 = 0"
+    if op == "ctc_loss" and x.finite and (backward or bad.kind == "inf"):
+        return "ctc_loss of a target that is longer than its input: no alignment has a probability above 0"
     if op in ("mean", "nanmean") and x.count == 0:
         return "mean over nothing"
     return None
@@ -82,11 +85,26 @@ def _two_operands(bad: Bad, x: Operand, backward: bool) -> str | None:
     return None
 
 
+def half_overflow(bad: Bad | None) -> bool:
+    """Inf in float16 of finite operands that float32 would have held: only exp and divisions by 0 leave both."""
+    if bad is None or bad.dtype != "float16" or bad.kind == "nan" or bad.phase not in ("forward", "loss"):
+        return False
+    given = bad.given()
+    if not given or not all(operand.finite for operand in given) or trespass(bad) is None:
+        return bool(given) and all(operand.finite for operand in given)
+    return bad.op in EXPONENTIAL and all(not operand.high > EXP_LIMIT["float32"] for operand in given)
+
+
 def may_trespass(bad: Bad) -> bool:
     """Whether this operation has a domain to leave in this phase, where the operands are not known."""
     if bad.op is None:
         return False
     return bad.op in (SINGULAR_BACKWARD if bad.phase == "backward" else DOMAIN_FORWARD)
+
+
+def in_graph(bad: Bad) -> bool:
+    """Whether gradients flow through this operation. The user's arithmetic on rewards or weights is no activation."""
+    return bad.method != "expression"
 
 
 def overflowed(bad: Bad) -> bool:

@@ -22,19 +22,20 @@ Sources
     monash-stability (no clipping was its first cause)
 """
 
-from ..evidence import Evidence, Gradients
+from ..evidence import Bad, Evidence, Gradients
 from .cause import Answer, CannotSay, Cause, Remedy
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
-from .step_size import WARM, gradient_explains, lr_weight, ratio_before
+from .step_size import WARM, first_gradient, gradient_explains, lr_weight, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
 SPIKE = 10.0  # gradient norm against its median before onset; study's healthy runs stay at 1.02
 FAR_SPIKE = 100.0
 GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
-LARGE_FIRST = 1e3  # gradient norm at the first step although loss and weights are ordinary
+LARGE_FIRST = 1e3  # first gradient norm against its loss, although the weights are ordinary
+HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  # the product of two leaves the type
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
 LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
 PRIOR = -1.0
@@ -45,6 +46,8 @@ def judge(e: Evidence) -> Answer:
     if not failed(e):
         return None
     if bad is not None and (bad.phase in ("input", "weights") or bad.masked_rows or bad.mode == "eval"):
+        return None
+    if bad is not None and bad.phase == "backward" and _ordinary_before(bad):
         return None
     if gradients is None:
         return CannotSay("exploding-gradients: no gradient norms in this trace")
@@ -79,12 +82,24 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         found.append(clue(1.5, text, length, usual, e.onset.step))
     over = e.loss.first_over_expected if e.loss else None
     amplified = e.activations is not None and not (e.activations.amplification or 0) < 100
-    if gradients.first >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e) and not amplified:
-        text = f"gradient norm {num(gradients.first)} at the first step, although the loss was ordinary"
-        found.append(clue(2.5, text, gradients.first, LARGE_FIRST, 0))
-    if e.bad is not None and e.bad.phase == "backward" and trespass(e.bad) is None and e.bad.dtype != "float16":
+    large = first_gradient(e)
+    if large >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e) and not amplified:
+        loss = f", {num(large)} times what a loss of {num(e.loss.first)} explains" if e.loss else ""
+        found.append(clue(2.5, f"gradient norm {num(gradients.first)} at the first step{loss}", large, LARGE_FIRST, 0))
+    backward = e.bad is not None and e.bad.phase == "backward" and trespass(e.bad) is None and e.bad.dtype != "float16"
+    incoming = e.bad.operand("gradient") if e.bad is not None and backward else None
+    if incoming is not None and incoming.absmax >= HUGE.get(incoming.dtype, 1e19):
+        text = f"the gradient had reached {num(incoming.absmax)} where it turned {e.bad.kind if e.bad else 'bad'}"
+        found.append(clue(2.0, text, incoming.absmax, HUGE.get(incoming.dtype, 1e19)))
+    if found and backward and e.bad is not None:  # by itself it tells of an operation, not of growth
         found.append(clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step))
     return found
+
+
+def _ordinary_before(bad: Bad) -> bool:
+    """The gradient that came in was finite and far from the end of its type: the operation itself made the value."""
+    incoming = bad.operand("gradient")
+    return incoming is not None and incoming.finite and incoming.absmax < HUGE.get(incoming.dtype, 1e19)
 
 
 def _step_size(e: Evidence) -> list[Clue]:
@@ -115,7 +130,7 @@ def _against(e: Evidence) -> list[Clue]:
     if data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     if loud_target(e):
-        found.append(clue(-3.0, "the forward pass was ordinary when the loss jumped: the target is loud"))
+        found.append(clue(-0.7, "inputs and outputs of layers were ordinary when the loss jumped: a loud target?"))
     if _far_weights(e):
         found.append(clue(-3.0, "weights were far too large before the first step"))
     if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:

@@ -10,8 +10,11 @@ HOT_RATIO = 0.03  # updates against weights before onset: study's lr-too-high p1
 BACK = 0.95  # an end above 95 % of the first loss has won nothing
 FAR, HALF_WAY = 100.0, 0.5  # after a blow-up of a hundredfold, half of the first loss has won nothing either
 ORDINARY_LOUDNESS = 3.0  # largest output at onset against its median before
-RUINED = 1e6  # growth of all weights: no training makes that, and saturated units hide it from the loss
-LONG_ENOUGH = 20  # steps after which a blow-up should have recovered
+RUINED = 1e6  # growth of all weights: saturated units may hide from the loss what no training makes
+LONG_ENOUGH = 20  # steps after which a blow-up should have recovered; fewer are the noise of batches
+FEW = 5  # steps that even a loss far above its start needs to be more than one strange batch
+ABOVE = 2.0  # a trend: the second half never came nearer to the first loss than this
+SETTLED = 0.05  # of the way from the first loss to the best: an end within it is at the bottom
 
 
 def non_finite(e: Evidence) -> bool:
@@ -21,7 +24,7 @@ def non_finite(e: Evidence) -> bool:
 def diverged(e: Evidence) -> bool:
     """The loss ended far above its start, finite, without coming back."""
     loss = e.loss
-    if e.bad is not None or loss is None or loss.steps < 2:
+    if e.bad is not None or loss is None or loss.steps < FEW or settled(e):
         return False
     if e.weights is not None and e.weights.growth is not None and e.weights.growth > RUINED:
         return True
@@ -36,9 +39,25 @@ def diverged(e: Evidence) -> bool:
     hot = max_ratio(e)
     if hot is None or hot < HOT_RATIO:
         return False
-    blown = loss.peak > JUMP * start and loss.end >= BACK * start
-    far = loss.peak > FAR * start and loss.end >= HALF_WAY * start
-    return loss.end > JUMP * start or (loss.steps >= LONG_ENOUGH and (blown or far))
+    if loss.steps < LONG_ENOUGH:
+        return False
+    stayed = loss.late_low is not None and loss.late_low >= ABOVE * start and loss.end > JUMP * start
+    stands_out = loss.peak > JUMP * max(start, loss.late_high or 0.0)  # a peak among others is noise
+    blown = stands_out and loss.end >= BACK * start
+    far = stands_out and loss.peak > FAR * start and loss.end >= HALF_WAY * start
+    return stayed or blown or far
+
+
+def settled(e: Evidence) -> bool:
+    """Loss and gradients ended near their minimum, far below their start: whatever happened before, it was learned."""
+    loss, gradients = e.loss, e.gradients
+    if e.bad is not None or loss is None or loss.best is None or not math.isfinite(loss.first):
+        return False
+    down = loss.first - loss.best
+    low = down > 0 and loss.end <= loss.first - HALF_WAY * abs(loss.first) and loss.end <= loss.best + SETTLED * down
+    if gradients is None or gradients.end is None or not math.isfinite(gradients.first):
+        return low
+    return low and gradients.end <= HALF_WAY * gradients.first
 
 
 def max_ratio(e: Evidence) -> float | None:

@@ -23,12 +23,12 @@ Sources
     nan-root-cause (ladder of clips, OneCycleLR), monash-stability
 """
 
-from ..evidence import Evidence, Optimizer
+from ..evidence import Evidence, Loss, Optimizer
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
 from .domains import drifted, may_trespass, trespass
-from .failure import HOT_RATIO, diverged, failed
+from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide
-from .step_size import VERY_HOT, gradient_explains, lr_weight, overshoot_clues, ratio_before
+from .step_size import VERY_HOT, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -62,14 +62,7 @@ def _course(e: Evidence) -> list[Clue]:
     first = optimizer.update_ratio_first if optimizer else None
     ratio = ratio_before(e)
     if diverged(e) and loss is not None:
-        found.append(
-            clue(
-                2.0,
-                f"the loss went from {num(loss.first)} to {num(loss.end)} and did not come back",
-                loss.end,
-                loss.first,
-            )
-        )
+        found.append(clue(2.0, _how_it_ended(e, loss), loss.end, loss.first))
     elif e.onset.run_up >= 2:
         text = f"loss grew for {e.onset.run_up} steps before the failure: {path_of_losses(e)}"
         found.append(clue(1.5, text, loss.growth if loss else None, 1, e.onset.step))
@@ -88,6 +81,15 @@ def _course(e: Evidence) -> list[Clue]:
     return found
 
 
+def _how_it_ended(e: Evidence, loss: Loss) -> str:
+    if loss.end > JUMP * abs(loss.first):
+        return f"the loss went from {num(loss.first)} to {num(loss.end)} and did not come back"
+    if loss.peak > JUMP * abs(loss.first):
+        return f"the loss rose from {num(loss.first)} to {num(loss.peak)}, and ended at {num(loss.end)}"
+    growth = e.weights.growth if e.weights else None
+    return f"the weights grew {num(growth)}-fold, while the loss went from {num(loss.first)} to {num(loss.end)}"
+
+
 def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     data, loss, outputs, gradients = e.data, e.loss, e.activations, e.gradients
@@ -100,7 +102,7 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.0, f"the first loss was {num(over)} times the expected already"))
     if e.weights and e.weights.worst_gain is not None and e.weights.worst_gain >= 14:
         found.append(clue(-2.0, f"{e.weights.worst_layer} was far too large before the first step"))
-    if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and 100 <= gradients.first < 1e3:
+    if gradients and e.optimizer and lr_weight(e.optimizer) <= 0 and 100 <= first_gradient(e) < 1e3:
         found.append(clue(-2.0, f"the gradient norm was {num(gradients.first)} at the first step already"))
     bad = e.bad
     if bad is not None and not drifted(e) and (trespass(bad) or may_trespass(bad)):

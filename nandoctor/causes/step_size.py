@@ -1,5 +1,7 @@
 """Was each step too large for the loss? Read before onset, by lr-too-high and by its neighbour."""
 
+import math
+
 from ..evidence import Evidence, Optimizer
 from .failure import HOT_RATIO
 from .weighing import Clue, clue
@@ -9,7 +11,8 @@ VERY_HOT = 0.1  # a tenth of the weights: study's lr-too-high median is 0.18; sm
 WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its failing ones (p10 0.036)
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
-LARGE_GRADIENT = 1e3  # a first gradient that no sane step size survives
+LARGE_GRADIENT = 1e3  # times what the first loss explains: a first gradient that no sane step size survives
+LOUD_DATA = 1e3  # data that were never normalised make it large by themselves
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -31,7 +34,18 @@ def gradient_explains(e: Evidence) -> bool:
     """Whether updates are large because the very first gradient was, at a step size that is sane."""
     if e.optimizer is None or e.gradients is None or e.optimizer.adaptive:
         return False
-    return lr_weight(e.optimizer) <= 0 and not e.gradients.first < LARGE_GRADIENT
+    return lr_weight(e.optimizer) <= 0 and not first_gradient(e) < LARGE_GRADIENT
+
+
+def first_gradient(e: Evidence) -> float:
+    """The first gradient norm against its loss. The gradient of a squared error grows as the error, its root; where
+    the data themselves are loud, they explain the gradient and it stands as it is. NaN where it is not finite.
+    """
+    if e.gradients is None:
+        return 0.0
+    loud = e.data is not None and e.data.first_absmax is not None and e.data.first_absmax >= LOUD_DATA
+    loss = abs(e.loss.first) if e.loss is not None and math.isfinite(e.loss.first) else 0.0
+    return e.gradients.first if loud else e.gradients.first / max(1.0, math.sqrt(loss))
 
 
 def overshoot_clues(e: Evidence) -> list[Clue]:

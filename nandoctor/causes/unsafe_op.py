@@ -23,7 +23,7 @@ Sources
 
 from ..evidence import Bad, Evidence
 from .cause import Answer, Cause, Remedy
-from .domains import drifted, may_trespass, overflowed, trespass
+from .domains import drifted, half_overflow, in_graph, may_trespass, overflowed, trespass
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
 from .weighing import Clue, clue, weigh
@@ -46,6 +46,10 @@ KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "std": ("std over one element -> unbiased=False and eps", "x.std(dim, unbiased=False) + 1e-6"),
     "var": ("var over one element -> unbiased=False and eps", "x.var(dim, unbiased=False) + 1e-6"),
     "mean": ("mean over nothing -> sum / count.clamp_min(1)", "x.sum() / max(x.numel(), 1)"),
+    "ctc_loss": (
+        "zero_infinity=False -> True, or leave out targets longer than their input",
+        "torch.nn.CTCLoss(blank=0, zero_infinity=True)",
+    ),
     "mul": ("0 * inf -> torch.where on safe operands, both branches finite", "torch.where(ok, safe, 0)"),
     "where": (
         "the branch not taken -> safe operand first (double where)",
@@ -77,7 +81,7 @@ def judge(e: Evidence) -> Answer:
     left = trespass(bad)
     if left is None and not may_trespass(bad):
         return None
-    if left is None and (overflowed(bad) or any(not operand.finite for operand in bad.given())):
+    if left is None and (overflowed(bad) or half_overflow(bad) or any(not operand.finite for operand in bad.given())):
         return None
     clues = _clues(e, bad, left)
     sentence = left or f"{bad.op}, which has a singular point"
@@ -94,7 +98,7 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
     ratio = e.optimizer.update_ratio if e.optimizer else None
     x = bad.operand("self", "input")
-    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1:
+    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1 and in_graph(bad):
         found.append(clue(-2.0, "it was taken over a batch of one row: see batchnorm-tiny-batch"))
     if drifted(e):
         hot = (max_ratio(e) or 0) >= HOT_RATIO

@@ -36,7 +36,7 @@ def run_typer(arguments: Sequence[str]) -> int:
     from nandoctor.version import VERSION
 
     app = typer.Typer(
-        name="nandoctor", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+        name="nandoctor", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
         help="Records a PyTorch training and names the cause of its NaN: record it, then diagnose it.",
     )  # fmt: skip
 

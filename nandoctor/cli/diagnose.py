@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="[TRACE]", help="a trace or a spool; by default the newest one here")
+    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool; by default the newest one here")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print strict JSON by the schema of docs/contract")]
 Full = Annotated[bool, typer.Option("--full", help="everything, not only what fits 40 lines")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-CauseId = Annotated[str | None, typer.Argument(metavar="[CAUSE]", help="an id of the list")]
+CauseId = Annotated[str | None, typer.Argument(metavar="CAUSE", help="an id of the list")]
 
 
 def explain(cause: CauseId = None) -> None:

@@ -17,7 +17,7 @@ READ_TO_KNOW = 1 << 16  # bytes at both ends of a file: our name stands in its m
 
 What = Annotated[str, typer.Argument(metavar="WHAT", help=WHAT_HELP)]
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="[TRACE]", help="a trace; the newest here by default")
+    Path | None, typer.Argument(metavar="TRACE", help="a trace; the newest here by default")
 ]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="file to write: .png, .svg or .pdf; WHAT.png by default")
@@ -41,7 +41,7 @@ def plot(what: What, trace: TraceFile = None, output: Output = None) -> None:
 
     from nandoctor.trace.open import newest_trace, open_trace
 
-    source = trace if trace is not None else newest_trace(Path())
+    source = trace if trace is not None else newest_trace(Path.cwd())
     recorded = open_trace(source)
     try:
         picture = pictures.render(pictures.draw(what, recorded), ending)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="[TRACE]", help="a trace or a spool; by default the newest one here")
+    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool; by default the newest one here")
 ]
 Step = Annotated[
     str | None,

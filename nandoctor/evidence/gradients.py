@@ -12,6 +12,7 @@ from .series import EMPTY, Series, Steps, growth_per_step, median, per_step, ris
 from .sizes import elements
 
 GAIN_STEPS = 12  # steps before onset whose backward gain is read: enough for a median
+TAIL = 10  # steps at the end whose median is "the last norm", as for the loss
 MIN_LENGTHS = 8  # batches of different length needed before a correlation says anything
 
 
@@ -22,6 +23,7 @@ class Gradients:
     at_onset: float | None  # the largest finite norm from onset to failure
     spike: float | None  # at_onset / pre_median, E20
     peak: float
+    end: float | None  # median of the last steps
     growth: float | None  # factor a step in the run-up
     rising: float | None
     clipped_share: float  # of the steps
@@ -70,6 +72,7 @@ def gather(trace: Trace, norms: Series, losses: Series, onset: Onset) -> Gradien
         at_onset=at_onset,
         spike=at_onset / pre if pre and at_onset is not None else None,
         peak=float(every.max()) if len(every) else math.nan,
+        end=median(norms.values[-min(TAIL, max(1, len(norms) // 2)) :]),
         growth=growth_per_step(run_up),
         rising=rising_share(run_up),
         clipped_share=len(np.unique(clips["step"][over])) / len(norms),

@@ -23,6 +23,9 @@ class Loss:
     first: float
     end: float  # median of the last steps; the failing one included
     best: float | None
+    early: float | None  # median of the first steps: one batch is noise
+    late_low: float | None  # lowest of the second half; None where it is not finite
+    late_high: float | None  # what nine in ten losses of the second half stay below
     peak: float
     pre_median: float | None  # before onset
     jump_at_onset: float | None  # loss at onset / pre_median
@@ -78,6 +81,9 @@ def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
         first=float(values[0]),
         end=end,
         best=float(finite.min()) if len(finite) else None,
+        early=median(values[:TAIL]),
+        late_low=_quantile(values[len(values) // 2 :], 0.0),
+        late_high=_quantile(values[len(values) // 2 :], 0.9),
         peak=float(values.max()) if len(finite) == len(values) else math.inf,
         pre_median=median(before.values),
         jump_at_onset=_jump(losses.at(onset.step), median(before.values)),
@@ -94,6 +100,10 @@ def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
 
 def _jump(at: float | None, usual: float | None) -> float | None:
     return at / usual if at is not None and usual and math.isfinite(at) else None
+
+
+def _quantile(values: Floats, share: float) -> float | None:
+    return float(np.quantile(values, share)) if len(values) and np.isfinite(values).all() else None
 
 
 def _middle(values: Floats) -> float:

@@ -1,12 +1,15 @@
 """What the user asked to be recorded, checked before anything is started."""
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 
 from nandoctor import errors
+from nandoctor.trace.spool import SUFFIX
 
 DEFAULT_OUTPUT = "run.parquet"
+SHORTEST_TRIAL = 32  # characters of a name that nobody else has
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,20 @@ def checked(request: Request) -> Request:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise errors.no_output_folder(folder, error.strerror or str(error)) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.no_output_folder(folder, "it may not be written")
+    _try_a_spool(output)
     return Request(request.command, output, request.layers, request.watch_step, request.quiet)
+
+
+def _try_a_spool(output: str) -> None:
+    """Make and remove a folder as the recording will: access rights alone say nothing of /proc, quotas, names."""
+    folder, name = os.path.split(output + SUFFIX)
+    length = max(len(os.fsencode(name)), SHORTEST_TRIAL)  # a name too long for the disk is refused now
+    trial = os.path.join(folder, (".nandoctor-" + os.urandom(length).hex())[:length])
+    try:
+        os.mkdir(trial)
+    except FileNotFoundError:
+        raise errors.no_output_folder(folder, "no folder can be made there") from None
+    except OSError as error:
+        raise errors.no_output_folder(folder, error.strerror or str(error)) from None
+    with contextlib.suppress(OSError):  # it is empty, hidden and in nobody's way
+        os.rmdir(trial)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ def record(request: Request) -> int:
     """Run the command recorded and return its exit code. nandoctor speaks on stderr, after the end."""
     request = checked(request)
     session = os.urandom(16).hex()
+    begun_ns = time.time_ns()
     marks = tempfile.mkdtemp(prefix="nandoctor-")
     try:
         with ready_to_finish(os.path.join(marks, TORCH_SEEN)):
@@ -29,11 +31,13 @@ def record(request: Request) -> int:
         closed = [spools.close(spool, found, ended) for spool, found in ours]
         outputs = [one.output for one in closed if one.output is not None]
         trouble = [one.words for one in closed if one.words is not None]
+        if not ours and os.path.exists(os.path.join(marks, TORCH_SEEN)):
+            outputs = spools.finished_by_others(request.output, session, begun_ns)
         if outputs and not request.quiet:
             say(*wrote(outputs))
         say(*trouble)
         if not outputs and not trouble:
-            say(*why_nothing(marks))
+            say(*why_nothing(marks, os.path.dirname(request.output)))
         return ended.exit_code
     finally:
         shutil.rmtree(marks, ignore_errors=True)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shutil
 import time
 import traceback
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from nandoctor.launch.child import Ended
 from nandoctor.launch.words import still_recording, unfinished
 from nandoctor.trace.spool import SUFFIX, append_note, writer_lives
 
+UNFINISHED = "unfinished.parquet"  # as in trace/recover.py, whose import would load more than the name
 GRACE_S = 2.0  # a group of processes that was told to end takes a moment; only waited where one still writes
 LOOK_AGAIN_S = 0.05
 
@@ -27,7 +30,10 @@ class Closed:
 def of_session(output: str, session: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The spools beside the output with this session in their header, in order of names; with the header."""
     folder = os.path.dirname(output)
-    names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX) and entry.is_dir()]
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX) and entry.is_dir()]
+    except OSError:  # removed while the command ran
+        return []
     spools = [os.path.join(folder, name) for name in sorted(names, key=lambda name: (len(name), name))]
     headers = [(spool, header(spool)) for spool in spools]
     return [(spool, found) for spool, found in headers if found.get("session") == session]
@@ -44,25 +50,62 @@ def header(spool: str) -> Mapping[str, Any]:
 
 
 def close(spool: str, found: Mapping[str, Any], ended: Ended) -> Closed:
-    """Add how the command ended and finish the trace."""
+    """Add how the command ended and finish the trace. A `diagnose` in another window may be faster."""
     deadline = time.monotonic() + GRACE_S
     while writer_lives(spool):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and not _is_being_finished(spool):
             return Closed(None, still_recording(spool, found.get("pid")))
         time.sleep(LOOK_AGAIN_S)
     try:
-        with contextlib.suppress(FileNotFoundError):  # a `diagnose` in another window has finished it already
-            if found.get("pid") == ended.pid:
-                append_note(spool, "end", exit_code=ended.status)
-            else:  # a shell or launcher stood between: what is known is how that one ended
-                append_note(spool, "end", exit_code=ended.status, of="command")
+        with contextlib.suppress(FileNotFoundError):
+            # a shell or launcher may stand between: then what is known is how that one ended
+            own = {} if found.get("pid") == ended.pid else {"of": "command"}
+            if os.path.isfile(os.path.join(spool, "notes.jsonl")):  # appending must not make it anew
+                append_note(spool, "end", exit_code=ended.status, **own)
         return Closed(finished(spool))
     except (OSError, errors.UserError) as error:
+        while _is_being_finished(spool):
+            time.sleep(LOOK_AGAIN_S)
+        if stands := _finished_elsewhere(spool):
+            return Closed(stands)
         reason = error.happened if isinstance(error, errors.UserError) else error.strerror or str(error)
         return Closed(None, unfinished(spool, reason))
     except Exception:  # a bug of nandoctor: shown whole, but the command's exit code is not lost for it
         traceback.print_exc()
         return Closed(None, unfinished(spool, "that is a bug in nandoctor"))
+
+
+def _is_being_finished(spool: str) -> bool:
+    """Whether another process holds the spool to make the trace of it."""
+    return os.path.exists(os.path.join(spool, UNFINISHED)) and writer_lives(spool)
+
+
+def _finished_elsewhere(spool: str) -> str | None:
+    """The trace that another process made of a spool, whose rows it then removed."""
+    output = spool.removesuffix(SUFFIX)
+    if not os.path.isfile(output) or os.path.exists(os.path.join(spool, "rows.bin")):
+        return None
+    shutil.rmtree(spool, ignore_errors=True)  # at most our own note is in it
+    return output
+
+
+def finished_by_others(output: str, session: str, since_ns: int) -> list[str]:
+    """Traces of this session that a `diagnose` made of its spools before the command ended."""
+    from pathlib import Path
+
+    from nandoctor.trace.open import open_trace
+
+    stem, ending = os.path.splitext(os.path.basename(output))
+    known = re.compile(rf"{re.escape(stem)}(?:\.\d+)?{re.escape(ending)}")
+    traces = []
+    for path in Path(output).parent.glob("*"):
+        try:
+            if known.fullmatch(path.name) and path.is_file() and path.stat().st_mtime_ns >= since_ns:
+                if open_trace(path).header.get("session") == session:
+                    traces.append(str(path))
+        except (OSError, errors.UserError):
+            continue
+    return sorted(traces, key=lambda name: (len(name), name))
 
 
 def finished(spool: str) -> str | None:

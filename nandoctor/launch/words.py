@@ -15,13 +15,15 @@ ISOLATED = (
     "nandoctor: `python -I`, -E and -S switch off the way it comes in (PYTHONPATH); so does a command that "
     "replaces that variable, or that starts no Python.",
 )
+UNTOLD = "the recording failed in the training; its own line above says why."
 NO_TORCH = (
     "nandoctor: nothing was recorded, no trace was written: the command ran Python but never imported torch.",
     "nandoctor: record the command that trains: nandoctor record -- python train.py",
 )
 NO_TRAINING = (
-    "nandoctor: nothing was recorded, no trace was written: torch was imported, but nothing trained.",
-    "nandoctor: a trace begins where a training does: at the first backward or optimizer step.",
+    "nandoctor: nothing was recorded, no trace was written: torch was imported, but no backward() "
+    "and no optimizer.step() was called in it.",
+    "nandoctor: a trace begins at the first of them; torch.autograd.grad with updates by hand is not recorded.",
 )
 
 
@@ -35,13 +37,15 @@ def say(*lines: str) -> None:
         pass
 
 
-def why_nothing(marks: str) -> tuple[str, ...]:
+def why_nothing(marks: str, folder: str) -> tuple[str, ...]:
     """Words for a command without a trace, from how far its processes came (see inject/sitecustomize.py)."""
     failed = os.path.join(marks, FAILED)
+    if not os.path.isdir(folder):
+        return (f"nandoctor: no trace was written: {near(folder)} was removed while the command ran.",)
     if os.path.exists(failed):
         with open(failed, encoding="utf-8", errors="replace") as file:
             reason = " ".join(file.read(500).split())
-        return ("nandoctor: nothing was recorded, no trace was written: " + reason,)
+        return ("nandoctor: nothing was recorded, no trace was written: " + (reason or UNTOLD),)
     if os.path.exists(os.path.join(marks, TORCH_SEEN)):
         return NO_TRAINING
     return NO_TORCH if os.path.exists(os.path.join(marks, PYTHON_SEEN)) else ISOLATED

@@ -3,12 +3,12 @@
 import os
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, data, exit, forward, guards, loss, optimizer, scaler
+from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, scaler
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
 from .settings import from_environment
-from .tracebacks import clean_uncaught
+from .tracebacks import clean_uncaught, hide_hooks
 
 
 def arm() -> Run:
@@ -17,6 +17,7 @@ def arm() -> Run:
     alarms = Alarms(run)
     weights = Weights(run)
     clean_uncaught()
+    hide_hooks()
     forward.install(run, alarms)
     loss.install(run, alarms, weights)
     optimizers = optimizer.install(run, alarms, weights)
@@ -26,5 +27,6 @@ def arm() -> Run:
     checkpoint.install(run)
     guards.install(run, alarms)
     exit.install(run, alarms)
+    compiled.install(run, alarms)
     os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
     return run

@@ -1,5 +1,6 @@
 """Which line of the user's program is running: the innermost frame outside torch and outside installed packages."""
 
+import functools
 import linecache
 import os
 import sys
@@ -76,6 +77,7 @@ def user_place() -> Place:
     return place
 
 
+@functools.lru_cache(maxsize=1024)
 def relative(file: str) -> str:
     """The path as contract/provenance.md wants it: relative to the working directory where it lies below it."""
     try:

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+import torch
 from torch import _C
 from torch.compiler import is_compiling
 
-Result = TypeVar("Result")
+MAX_ERROR = 200  # characters of an error's first line; torch's can be pages
 
 
 class Guard:
@@ -27,12 +28,19 @@ class Guard:
                 return
             if _C._functorch.maybe_current_level() is not None:  # inside vmap or grad: tensors are wrappers
                 return
+            if _C._get_tracing_state() is not None:  # torch.jit.trace would trace our reading too
+                return
             if getattr(self._inside, "busy", False):
                 return
             self._inside.busy = True
             try:
-                with _C.DisableTorchFunction():  # our own reading must not be seen by the user's modes nor by ours
-                    hook(*args, **kwargs)
+                # our own reading must not be seen by the user's modes nor by ours
+                if torch._C._len_torch_dispatch_stack() > 0:
+                    with _C.DisableTorchFunction(), _C._DisableTorchDispatch():
+                        hook(*args, **kwargs)
+                else:
+                    with _C.DisableTorchFunction():
+                        hook(*args, **kwargs)
             except Exception as error:
                 self.fail(probe, error)
             finally:
@@ -43,6 +51,7 @@ class Guard:
     def fail(self, probe: str, error: Exception) -> None:
         self.failed.add(probe)
         try:
-            self._note(probe, f"{type(error).__name__}: {error}")
+            first = str(error).partition("\n")[0]
+            self._note(probe, f"{type(error).__name__}: {first[:MAX_ERROR]}")
         except Exception:
             self.on = False  # the trace cannot be written at all

@@ -41,11 +41,20 @@ class Layer:
 
 
 @dataclass(eq=False)
+class Held:
+    """A parameter's place in a model."""
+
+    path: str
+    module: "weakref.ref[nn.Module]"
+    leaf: str  # its name in that module
+
+
+@dataclass(eq=False)
 class Model:
     ref: "weakref.ref[nn.Module]"
     names: "Names"
     variable: str  # what the user calls it
-    parameters: dict[int, str] = field(default_factory=dict)  # id -> path
+    parameters: dict[int, "Held"] = field(default_factory=dict)  # by id
 
     def prefixed(self, path: str) -> str:
         if not self.names.several or not self.variable:
@@ -98,7 +107,7 @@ class Names:
             if entry is None or entry[0]() is not top:
                 return top
             parent = entry[1]()
-            if parent is None or parent._modules.get(entry[2]) is not top or id(parent) in seen:
+            if parent is None or _held(parent, entry[2]) is not top or id(parent) in seen:
                 return top
             top = parent
             seen.add(id(top))
@@ -113,7 +122,8 @@ class Names:
                 )
             for name, parameter in module._parameters.items():
                 if parameter is not None:
-                    model.parameters.setdefault(id(parameter), f"{path}.{name}" if path else name)
+                    full = f"{path}.{name}" if path else name
+                    model.parameters.setdefault(id(parameter), Held(full, weakref.ref(module), name))
         # a module without parameters (a criterion, a single activation) is no second model
         self.several = sum(1 for known in self.models if known.parameters and known.ref() is not None) > 1
         self._on_model(model)
@@ -139,13 +149,12 @@ class Names:
     def parameter(self, parameter: Any) -> tuple[str, str | None]:
         """(name, class of its module) of a parameter; ("", None) if no known model holds it."""
         for model in self.models:
-            path = model.parameters.get(id(parameter))
-            top = model.ref()
-            if path is not None and top is not None:
-                owner, _, leaf = path.rpartition(".")
-                module = _at(top, owner)
-                if module is not None and module._parameters.get(leaf) is parameter:
-                    return model.prefixed(path), type(module).__name__
+            known = model.parameters.get(id(parameter))
+            module = known.module() if known is not None else None
+            if known is None or module is None:
+                continue
+            if dict(module._parameters.items()).get(known.leaf) is parameter:
+                return model.prefixed(known.path), type(module).__name__
         return "", None
 
 
@@ -153,26 +162,26 @@ def _user_modules(top: nn.Module) -> list[tuple[str, nn.Module]]:
     """named_modules() without the wrappers' own names, each module once."""
     found: list[tuple[str, nn.Module]] = []
     seen: set[int] = set()
-
-    def visit(module: nn.Module, path: str) -> None:
+    todo = [("", top)]  # no recursive closure: its reference cycle would keep the model alive
+    while todo:
+        path, module = todo.pop()
         if id(module) in seen:
-            return
+            continue
         seen.add(id(module))
         found.append((path, module))
         inner = WRAPPERS.get(type(module).__name__)
-        for name, child in module._modules.items():
-            if child is not None:
-                visit(child, path if name == inner else (f"{path}.{name}" if path else name))
-
-    visit(top, "")
+        children = [
+            (path if name == inner else (f"{path}.{name}" if path else name), child)
+            for name, child in module._modules.items()
+            if child is not None
+        ]
+        todo.extend(reversed(children))
     return found
 
 
-def _at(top: nn.Module, path: str) -> nn.Module | None:
-    for candidate, module in _user_modules(top):
-        if candidate == path:
-            return module
-    return None
+def _held(parent: nn.Module, name: str) -> nn.Module | None:
+    """parent._modules[name]; a script module's dictionary has no get."""
+    return parent._modules[name] if name in parent._modules else None
 
 
 def is_loss(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -38,6 +39,7 @@ class Recorder:
         self._subjects: dict[tuple[str, ...], int] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
+        self._claiming = threading.Lock()
         self._said: set[str] = set()
 
     # --- rows ------------------------------------------------------------------------------------------------
@@ -132,12 +134,29 @@ class Recorder:
         """Something trains here: take an output name and begin to write."""
         if self.writer is not None:
             return
-        output = free_output(self.settings.output)
-        self.writer = SpoolWriter(output)
-        self.writer.note("header", version=VERSION, output=output, **self.settings.header())
-        for kind, fields in self._early_notes:
-            self.writer.note(kind, **fields)
-        self._early_notes.clear()
+        with self._claiming:  # several threads may train
+            if self.writer is not None:
+                return
+            try:
+                output = free_output(self.settings.output)
+                writer = SpoolWriter(output)
+            except OSError as error:
+                self._cannot_write(error)
+                return
+            writer.note("header", version=VERSION, output=output, **self.settings.header())
+            for kind, fields in self._early_notes:
+                writer.note(kind, **fields)
+            self._early_notes.clear()
+            self.writer = writer
+
+    def _cannot_write(self, error: OSError) -> None:
+        """The training goes on without us; the parent is told by a mark."""
+        self.guard.on = False
+        print(f"nandoctor: cannot write the trace: {error}", file=sys.stderr)
+        marks = os.environ.get("NANDOCTOR_MARKS")
+        if marks and os.path.isdir(marks):
+            with open(os.path.join(marks, "failed"), "a", encoding="utf-8"):
+                pass
 
     def flush(self, final: bool = True) -> None:
         """Write the pending rows. Nothing has a name yet before something trains: then they wait."""
@@ -187,12 +206,11 @@ class Recorder:
 
 def process_header() -> dict[str, Any]:
     """What a recording says of the process it runs in. No environment variable is stored."""
-    import platform
-
+    # not platform.platform(): it starts a process and touches the warnings' filters
     return {
         "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        "python": sys.version.partition(" ")[0],
+        "platform": "-".join(os.uname()[::2]) if hasattr(os, "uname") else sys.platform,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
         "pid": os.getpid(),

@@ -12,7 +12,7 @@ from .names import Layer, Model, Names
 from .recorder import Recorder
 
 sequence_number = _C._autograd._get_sequence_nr  # of the next graph node that this thread makes
-MAX_CALLS = 200_000  # module calls kept of one graph: a forward that is never followed by a backward must not pile up
+MAX_CALLS = 50_000  # module calls kept of one graph: forwards that no backward ever follows must not pile up
 
 
 @dataclass
@@ -52,6 +52,7 @@ class BadTensor:
     place: Place
     source: str  # batch, input, variable
     dtype: str
+    root: str | None = None  # the module that was given it as an input
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Reached:
     number: int
     bad: bool
     dtype: str
+    largest: float = 0.0  # magnitude
 
 
 class PerThread(threading.local):

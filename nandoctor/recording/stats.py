@@ -49,6 +49,7 @@ def is_countable(tensor: Tensor) -> bool:
         and tensor.layout is torch.strided
         and type(tensor) is Tensor
         and tensor.device.type == "cpu"
+        and not tensor.is_quantized
         and tensor.numel() > 0
     )
 

@@ -41,6 +41,18 @@ def clean_uncaught() -> None:
     sys.addaudithook(audit)
 
 
+def hide_hooks() -> None:
+    """torch.compile warns of global hooks and counts on the user's having set them: it need not know of ours."""
+    original = getattr(modules, "_has_any_global_hook", None)
+    if original is None:
+        return
+
+    def others() -> bool:
+        return any(key not in OURS for registry in _REGISTRIES for key in registry)
+
+    modules._has_any_global_hook = others
+
+
 def clean(link: TracebackType | None) -> None:
     """Relink a traceback in place."""
     while link is not None:

@@ -88,7 +88,7 @@ def case(phase, op, layer=None):
             json.dumps(
                 {
                     "case": function.__name__, "phase": phase, "op": op if isinstance(op, (tuple, list)) else [op],
-                    "layer": layer, "lines": lines, "failed": sorted(run.recorder.guard.failed),
+                    "layer": layer if isinstance(layer, tuple) else [layer], "lines": lines, "failed": sorted(run.recorder.guard.failed),
                     "incidents": [incident.as_note() for incident in incidents],
                 }, default=str,
             ), flush=True,
@@ -1087,3 +1087,92 @@ def checkpointed_block():
             return self.o(checkpoint(self.mlp, x, use_reentrant=False))
 
     train(N(), lambda n, x, i: n(x, i).pow(2).mean())
+
+
+@case("loss", "std")
+def advantages_of_one_episode_without_a_graph():
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(3):
+        x = torch.randn(step2(i, 1, 8), 6)
+        returns = x.sum(1)
+        adv = (returns - returns.mean()) / (returns.std() + 1e-8)  #!
+        loss = -(F.log_softmax(net(x), 1)[:, 0] * adv).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("loss", "div")
+def class_weights_of_an_absent_class():
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(3):
+        y = torch.arange(8) % step2(i, 3, 4)
+        counts = torch.bincount(y, minlength=4).float()
+        weights = counts.sum() / counts  #!
+        each = F.one_hot(y, 4).float() @ weights
+        loss = (F.cross_entropy(net(torch.randn(8, 6)), y, reduction="none") * each).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("input", None)
+def inf_target_subtracted_by_hand():
+    net = MLP()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(3):
+        target = torch.zeros(8, 4)
+        if i == 2:
+            target[5, 1] = float("inf")
+        loss = (target - net(torch.randn(8, 6))).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("forward", "log", "")
+def log_inside_a_checkpointed_function():
+    from torch.utils.checkpoint import checkpoint
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(6, 6)
+            self.o = nn.Linear(6, 1)
+
+        def forward(self, x, i):
+            return self.o(checkpoint(lambda h: torch.log(torch.tanh(self.a(h)) * zero(i)), x, use_reentrant=False))
+
+    n = N()
+    train(n, lambda n, x, i: n(x, i).pow(2).mean() if i == 2 else n.a(x).pow(2).mean())
+
+
+@case("backward", (None, "broken"), (None, ""))
+def custom_function_with_a_bad_backward_is_no_layers_fault():
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g / flag[0]
+
+    flag = [1.0]
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(6, 6)
+            self.o = nn.Linear(6, 1)
+
+        def forward(self, x):
+            return self.o(Broken.apply(self.a(x)))
+
+    def f(n, x, i):
+        flag[0] = zero(i)
+        return n(x).pow(2).mean()
+
+    train(N(), f)

@@ -192,6 +192,8 @@ class Alarms:
         if self.lines.noted:
             self.lines.learn(graph.nodes)
         found = Search(graph, self.run.flags).birth()
+        if graph.hooked and found is not None and not found.certain:
+            found = None  # what it was given lies in a checkpointed block
         incident = self._new(alarm, kind=kind_of(loss), dtype=str(loss.dtype).removeprefix("torch."))
         bad = self.origin.bad_parameters()
         if bad is not None and (found is None or found.kind != "operation" or self.run.recorder.step == 0):
@@ -207,7 +209,8 @@ class Alarms:
             incident.unknown = "the graph does not hold the values that would show where it was born"
         if graph.hooked:
             text = f"{graph.hooked} saved tensors belong to checkpointed blocks and were not unpacked"
-            incident.unknown = incident.unknown or (text if incident.op is None else None)
+            if incident.op is None and incident.phase not in ("input", "weights"):
+                incident.unknown = text
             self.run.recorder.unseen(text)
         return incident
 

@@ -5,6 +5,7 @@ Off afterwards (left on it costs +60 % on a small transformer), on again when a 
 """
 
 import sys
+import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class LineMap:
     run: Run
     mode: "Mode | None" = None
     graphs: int = 0
+    allowed: bool = True
     noted: list[Noted] = field(default_factory=list)  # of the graph in progress
     # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
     known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
@@ -54,13 +56,20 @@ class LineMap:
     def wanted(self) -> bool:
         return self.graphs < FIRST_GRAPHS
 
+    def give_up(self) -> None:
+        """No mode from here on."""
+        self.stop()
+        self.allowed = False
+
     def start(self) -> None:
-        if self.mode is None and not _C._functorch.maybe_current_level():
+        if not self.allowed or self.mode is not None or not in_main_thread():
+            return
+        if not _C._functorch.maybe_current_level():
             self.mode = Mode(self.noted)
             push(self.mode)
 
     def stop(self) -> None:
-        if self.mode is not None:
+        if self.mode is not None and in_main_thread():
             remove(self.mode)
             self.mode = None
 
@@ -180,6 +189,11 @@ def as_if_from(frame: FrameType) -> Any:
     if code is None:
         code = _calls[key] = _call.__code__.replace(co_filename=key[0], co_firstlineno=key[1], co_name=OUR_CALL)
     return FunctionType(code, frame.f_globals)
+
+
+def in_main_thread() -> bool:
+    """The stack of modes is each thread's own, and a thread that ends with a mode on it takes the process down."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def push(mode: Any) -> None:

@@ -4,17 +4,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..incident import Incident, Place
+from ..incident import Incident, Operand, Place
 from ..names import Layer
 from ..run import BadTensor, Birth, Run
 from ..stats import is_bad, item, measurable
 from . import variables
 from .births import kind_of
+from .expressions import Born
 from .hazards import Hazard, first
 from .linemap import Line, LineMap, operation
 from .operations import CARRIERS
 from .search import Found
 from .values import Graph, describe, order
+
+HUGE = 1e15  # a gradient below it does not overflow float32 in one layer of ordinary weights and width
+HALF_HUGE = 64.0  # nor one below this in float16
 
 
 class Origin:
@@ -26,6 +30,11 @@ class Origin:
             name = self._parameter_name(found.value, found.node)
             if name is not None:
                 self.from_weights(incident, *name)
+                return
+        if found.kind == "outside" and not any(bad.source == "batch" for bad in self.run.bad_data):
+            made = variables.computed()
+            if made is not None:
+                self._from_expression(incident, found, made)
                 return
         if found.kind != "operation" or self._fed_by_data(found):
             data = self._data_behind(found)
@@ -57,6 +66,18 @@ class Origin:
             incident.operands = incident.operands or birth.operands
         if not found.certain:
             incident.unknown = incident.unknown or "autograd did not save every input of this operation"
+
+    def _from_expression(self, incident: Incident, found: Found, made: Born) -> None:
+        """Made by the user's arithmetic without a graph: of the batch before the model saw it, or for the loss."""
+        if self.run.bad_data:
+            self.from_data(incident, self.run.bad_data[0])
+        else:
+            call = self.run.locate(order(found.node))
+            incident.phase = "loss" if call is None or call.loss else "forward"
+            if call is not None and not call.loss:
+                incident.layer, incident.module = call.layer.name, call.layer.kind
+            incident.op, incident.operands = made.op, made.operands
+        incident.place, incident.method = made.place, "expression"
 
     def _fed_by_data(self, found: Found) -> bool:
         """A tensor from outside the graph went in unsaved, and the batch holds a bad one."""
@@ -117,8 +138,18 @@ class Origin:
         first = next((place for place, reached in enumerate(trail) if reached.bad), None)
         layer: Layer | None = None
         if first is not None and first > 0:
-            layer = trail[first - 1].layer
-            incident.dtype = trail[first].dtype
+            before = trail[first - 1]
+            layer, incident.dtype = before.layer, trail[first].dtype
+            if before.largest < (HALF_HUGE if before.dtype == "float16" else HUGE):
+                incident.operands = [
+                    Operand("gradient", before.dtype, [], -before.largest, before.largest)
+                ]
+                incident.unknown = (
+                    f"the gradient that reached {layer.name} was finite and ordinary (at most {before.largest:.3g}), "
+                    f"the next one, at {trail[first].layer.name}, was not: an operation between the two made it, and "
+                    "none with a singular derivative was seen there (a custom autograd function?)"
+                )
+                return
         elif first is None:
             for name, parameter in parameters:
                 if parameter.grad is not None and is_bad(parameter.grad):

@@ -79,7 +79,8 @@ class Search:
         """An output that nobody saved and that cannot be computed."""
         kind = stem(node)[0]
         states = [self.state.get(below, UNKNOWN) for below, _ in node.next_functions if below is not None]
-        if BAD in states:
+        given = [value for _, value in self.graph.outside(node) if value.is_floating_point() and value.numel()]
+        if BAD in states or (kind not in MASKERS and any(self._of_value(node, value) == BAD for value in given)):
             return UNKNOWN if kind in HIDING else BAD
         if kind in MASKERS and _open(node):
             return MASKED if all(state in (GOOD, MASKED) for state in states) else UNKNOWN
@@ -128,8 +129,8 @@ class Search:
             masked = self._masked_rows(node, below)
             if masked:
                 return Found(node, "operation", None, operands, masked, path=path), []
-        if unknown and (kind in CARRIERS | SOFTMAXES | LINEAR or self.state[node] != BAD):
-            return None, unknown
+        if unknown and (kind not in DOMAIN or self.state[node] != BAD):
+            return None, unknown  # what it was given may have been bad already
         if self.state[node] == UNKNOWN and kind in CARRIERS:
             return None, []
         return Found(node, "operation", None, operands, certain=not unknown and self.state[node] == BAD, path=path), []
@@ -155,8 +156,8 @@ class Search:
         if kind in ("Add", "Sub", "Mul", "Rsub") and _open(node) and result is not None:
             largest = max((max(abs(o.low), abs(o.high)) for o in operands if o.role != "result"), default=math.inf)
             limit = HALF_SAFE if result.dtype == torch.float16 else SAFE
-            if largest < limit and bool(torch.isnan(result).any()):
-                return Found(node, "outside", result, operands, path=path)  # finite plus what? NaN
+            if largest < limit:  # finite and ordinary plus what is NaN, or Inf?
+                return Found(node, "outside", result, operands, path=path)
         return None
 
     def _only_masks(self, node: Any) -> bool:
@@ -179,6 +180,12 @@ class Search:
         return 0
 
 
+# leave their domain: make a non-finite value of ordinary ones
+DOMAIN = frozenset(
+    """Log Log2 Log10 Log1P Sqrt Rsqrt Reciprocal Pow Div Exp Exp2 Expm1 Acos Asin Acosh Atanh Logit Erfinv Tan Sinh
+    Cosh Std Var StdMean VarMean LinalgEigh LinalgSvd LinalgInvEx LinalgDet LinalgCholeskyEx Lgamma Digamma
+    Xlogy CtcLoss Cumprod Prod Norm LinalgVectorNorm MseLoss Logcumsumexp""".split()
+)
 # may leave a bad value out of their output
 HIDING = frozenset(
     "Where MaskedFill IndexPut NanToNum Index IndexSelect Gather Slice Select Clamp ClampMin ClampMax".split()

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..nested import tensors
 from ..run import BadTensor
 from ..stats import detach, is_bad, item, measurable
 from .births import kind_of
+from .expressions import Born, born
 
 MAX_VALUES = 2_000  # variables of one frame
 MAX_FRAMES = 6
@@ -58,14 +60,29 @@ def _bad_scalar(tensor: Tensor) -> bool:
 
 def bad_tensor(value: Tensor | None) -> BadTensor | None:
     """A bad tensor that came from outside the graph, under the name of the variable that holds it."""
+    for _, path, tensor in bad_variables():
+        return located(tensor, path)
+    return None if value is None else located(value, "")
+
+
+def bad_variables() -> Iterator[tuple[FrameType, str, Tensor]]:
+    """(frame, path, tensor) of the bad tensors without a graph in the user's innermost functions."""
     for frame in user_frames()[:MAX_FRAMES]:
         for name, held in list(frame.f_locals.items())[:MAX_VALUES]:
             if not isinstance(held, (Tensor, dict, tuple, list)):
                 continue
             for path, tensor in tensors(held, name):
                 if tensor.grad_fn is None and not tensor.requires_grad and measurable(tensor) and is_bad(tensor):
-                    return located(tensor, path)
-    return None if value is None else located(value, "")
+                    yield frame, path, tensor
+
+
+def computed() -> Born | None:
+    """The user's own arithmetic outside the graph that made a bad value, if a variable leads to it."""
+    for frame, path, _ in bad_variables():
+        found = born(frame, path)
+        if found is not None:
+            return found
+    return None
 
 
 def located(tensor: Tensor, path: str) -> BadTensor:

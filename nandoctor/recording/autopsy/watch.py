@@ -17,7 +17,7 @@ from ..nested import tensors
 from ..run import Run
 from ..stats import is_bad
 from .births import kind_of
-from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, operation, push, remove
+from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, in_main_thread, operation, push, remove
 from .operations import public_function
 from .values import Graph, describe, is_leaf, order
 
@@ -36,11 +36,11 @@ class Watch:
 
     def wanted(self) -> bool:
         step = self.run.recorder.settings.watch_step
-        return step is not None and abs(self.run.recorder.step - step) <= AROUND
+        return step is not None and in_main_thread() and abs(self.run.recorder.step - step) <= AROUND
 
     def forward_begins(self) -> None:
         self._leave_backward()
-        if self.wanted() and self.forward is None:
+        if self.wanted() and self.forward is None and self.lines.allowed:
             self.forget()
             self.forward = Forward(self)
             push(self.forward)

@@ -34,4 +34,5 @@ def gradient(
         return
     stats = measure(tensor)
     recorder.add("output_gradient", subject, stats, tensor, flags | (BAD if stats.bad else 0), run.mode, number)
-    run.trail.append(Reached(layer, number, stats.bad, str(tensor.dtype).removeprefix("torch.")))
+    largest = max(abs(stats.low), abs(stats.high))
+    run.trail.append(Reached(layer, number, stats.bad, str(tensor.dtype).removeprefix("torch."), largest))

@@ -22,7 +22,7 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
         recorder.value("clip", recorder.subject("clip_grad_norm_", "call"), norm, scaled, second=float(max_norm))
         run.clipped = True
         if norm != norm or norm in (float("inf"), -float("inf")):
-            watched = [w for _, members in weights.known.values() for w in members]
+            watched = [w for _, members in weights.known.values() for w in members if w.ref() is not None]
             if not scaled and any(w.parameter.grad is not None for w in watched):
                 from ..stats import is_bad
 

@@ -57,10 +57,10 @@ def record(run: Run, path: str, tensor: Tensor) -> None:
         recorder.add("labels", recorder.subject(path, "batch"), (low, high, ignored), tensor)
 
 
-def find_bad(tensor: Tensor, path: str, first: int, kind: str, source: str) -> BadTensor:
+def find_bad(tensor: Tensor, path: str, first: int, kind: str, source: str, root: str | None = None) -> BadTensor:
     """Row and index within the row of the flat index `first`; the line that drew or passed it."""
     width = max(tensor.numel() // max(tensor.shape[0] if tensor.dim() else 1, 1), 1)
     place = user_place() if source == "batch" else Place()
     return BadTensor(
-        path, first // width, first % width, kind, place, source, str(tensor.dtype).removeprefix("torch.")
+        path, first // width, first % width, kind, place, source, str(tensor.dtype).removeprefix("torch."), root
     )

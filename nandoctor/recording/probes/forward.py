@@ -80,7 +80,9 @@ def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *r
     number = run.call_number(layer)
     outermost = not stack
     loss = outermost and in_place_of_loss(run, module, layer, output)
-    if graph and len(run.calls) < MAX_CALLS:
+    if graph:
+        if len(run.calls) >= MAX_CALLS:
+            run.begin_graph()
         run.calls.append(Call(layer, number, start, end, loss))
     if output is None:
         return
@@ -151,6 +153,7 @@ def end_root(
 
 def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     recorder = run.recorder
+    run.bad_data = [bad for bad in run.bad_data if bad.root != layer.name]  # of an earlier call
     for path, tensor in (*tensors(args), *tensors(kwargs)):
         if tensor.grad_fn is not None:
             continue  # an intermediate value: the user calls the parts of a model one by one
@@ -166,9 +169,8 @@ def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[st
         recorder.add("input", subject, stats, tensor, BAD if stats.bad else 0, run.mode)
         if stats.bad:
             first, kind = recorder.nonfinite_detail(subject, tensor, run.mode)
-            known = any(bad.source == "batch" for bad in run.bad_data)
-            if not known and run.mode == "train":
-                run.bad_data.append(find_bad(tensor, path, first, kind, "input"))
+            if not any(bad.source == "batch" for bad in run.bad_data):
+                run.bad_data.append(find_bad(tensor, path, first, kind, "input", layer.name))
 
 
 __all__ = ["BadTensor", "install"]

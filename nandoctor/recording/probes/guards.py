@@ -14,7 +14,7 @@ from ..autopsy import variables
 from ..autopsy.incidents import Alarms
 from ..frames import is_user_code, user_place
 from ..run import Run
-from ..stats import detach, item
+from ..stats import detach, item, measurable
 
 LOOKS = ("item", "isnan", "isfinite", "isinf", "__float__", "tolist", "numpy", "detach")
 FUNCTIONS = ("isnan", "isfinite", "isinf")
@@ -24,7 +24,9 @@ def install(run: Run, alarms: Alarms) -> None:
     guard = run.recorder.guard
 
     def looked_at(tensor: Tensor) -> None:
-        if tensor.numel() != 1 or not tensor.is_floating_point() or tensor.requires_grad and tensor.grad_fn is None:
+        if not tensor.is_floating_point() or tensor.requires_grad and tensor.grad_fn is None:
+            return
+        if not measurable(tensor) or tensor.numel() != 1:
             return
         if tensor.device.type != "cpu" and sys._getframe(2).f_code.co_name == "detach":
             return  # would wait for the accelerator

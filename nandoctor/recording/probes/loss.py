@@ -1,5 +1,6 @@
 """The loss, read as backward is called on it: the graph is still whole then."""
 
+import functools
 import sys
 from typing import Any
 
@@ -27,6 +28,7 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
     inner = torch.Tensor.__dict__["backward"].original.__code__
     original = torch.autograd.backward
 
+    @functools.wraps(original)
     def several(tensors: Any, *args: Any, **kwargs: Any) -> None:
         for loss in [tensors] if isinstance(tensors, Tensor) else list(tensors)[:1]:
             guarded(loss)

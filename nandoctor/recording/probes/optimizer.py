@@ -1,6 +1,7 @@
 """The optimizer's step: gradients before it, weights and updates after it, learning rates, hyperparameters."""
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from .weights import Watched, Weights
 class Optimizers:
     def __init__(self, run: Run, alarms: Alarms, weights: Weights) -> None:
         self.run, self.alarms, self.weights = run, alarms, weights
-        self.numbers: dict[int, int] = {}  # id of an optimizer -> its number
-        self.said: dict[int, Any] = {}  # hyperparameters as last noted
+        self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.said: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # hyperparameters as last noted
+        self.seen = 0
         self.stepped = 0  # steps that were seen, for GradScaler.step
         self.gradients_finite = True
 
@@ -76,7 +78,11 @@ class Optimizers:
             self.alarms.gradients([(w.name, w.parameter) for w in watched], user_place())
 
     def number(self, optimizer: torch.optim.Optimizer) -> int:
-        return self.numbers.setdefault(id(optimizer), len(self.numbers))
+        number = self.numbers.get(optimizer)
+        if number is None:
+            number = self.numbers[optimizer] = self.seen
+            self.seen += 1
+        return number
 
     def _describe(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
         names = iter(watched)
@@ -87,8 +93,8 @@ class Optimizers:
             }
             described["parameters"] = [next(names).name for _ in group["params"]]
             groups.append(described)
-        if self.said.get(id(optimizer)) != groups:
-            self.said[id(optimizer)] = groups
+        if self.said.get(optimizer) != groups:
+            self.said[optimizer] = groups
             self.run.recorder.note(
                 "optimizer", id=self.number(optimizer), name=type(optimizer).__name__,
                 **{"class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"},
@@ -104,7 +110,7 @@ class Optimizers:
         run = self.run
         run.recorder.value("zero_grad", run.recorder.subject("zero_grad", "call"), 1.0)
         if not run.checked_gradients and run.loss_finite:
-            watched = [w for _, members in self.weights.known.values() for w in members]
+            watched = [w for _, members in self.weights.known.values() for w in members if w.ref() is not None]
             if not watched:
                 return
             _, finite = self.weights.gradients(watched, None)

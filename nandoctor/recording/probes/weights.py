@@ -1,6 +1,7 @@
 """Weights and updates, at each optimizer step: norms by foreach kernels, updates from a sample of elements."""
 
 import math
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on t
 class Watched:
     """One parameter of one optimizer."""
 
-    parameter: Tensor
+    ref: "weakref.ref[Tensor]"  # nothing of the user's is kept alive
     name: str
     kind: str | None
     weight: int  # subject ids
@@ -28,22 +29,31 @@ class Watched:
     left: float | None = None  # norm of the sample after the last step
     sampled: Tensor | None = None  # `before`, kept after the step of an alarm
 
+    @property
+    def parameter(self) -> Tensor:
+        found = self.ref()
+        if found is None:
+            raise ReferenceError(f"parameter {self.name} is gone")
+        return found
+
+
 
 @dataclass
 class Weights:
     run: Run
     looked: set[int] = field(default_factory=set)  # parameters whose first values were recorded
-    known: dict[int, tuple[tuple[int, ...], list[Watched]]] = field(default_factory=dict)  # by optimizer
-    versions: dict[int, int] = field(default_factory=dict)
+    known: "weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], list[Watched]]]" = field(
+        default_factory=weakref.WeakKeyDictionary
+    )  # by optimizer
     bad_after_step: bool = False
 
     def of(self, optimizer: torch.optim.Optimizer) -> list[Watched]:
         """The parameters of an optimizer with their names; found again when its groups change."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         key = tuple(id(p) for p in parameters)
-        entry = self.known.get(id(optimizer))
+        entry = self.known.get(optimizer)
         if entry is None or entry[0] != key:
-            entry = self.known[id(optimizer)] = (key, [self._watch(p, n) for n, p in enumerate(parameters)])
+            entry = self.known[optimizer] = (key, [self._watch(p, n) for n, p in enumerate(parameters)])
         return entry[1]
 
     def _watch(self, parameter: Tensor, number: int) -> Watched:
@@ -53,7 +63,7 @@ class Weights:
         name = name or name_of(parameter) or f"param.{number}"
         subject = self.run.recorder.subject(name, "parameter", kind, key=f"p{id(parameter)}")
         stride = max(1, parameter.numel() // SAMPLE)
-        return Watched(parameter, name, kind, subject, self.run.recorder.settings.wants(name), stride)
+        return Watched(weakref.ref(parameter), name, kind, subject, self.run.recorder.settings.wants(name), stride)
 
     def first_look(self) -> None:
         """Before the first backward: every parameter of every known model as it was initialised."""
