@@ -12,6 +12,7 @@ from nandoctor.evidence import Bad, Crash, Evidence, fields, gather
 from nandoctor.trace.trace import Trace
 
 SURE_ENOUGH = 0.5  # contract: below it the verdict is `unknown`
+FAINT = 0.2  # a candidate that is four times likelier wrong than right asserts nothing
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def diagnose_trace(trace: Trace) -> Diagnosis:
 
 
 def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
-    return Finding(cause.id, cause.title, verdict.confidence, verdict.summary, verdict, cause.remedies(evidence))
+    summary = verdict.summary
+    if verdict.confidence <= FAINT and verdict.evidence:
+        summary = f"Hardly likely; for it: {verdict.evidence[0].fact}"
+    return Finding(cause.id, cause.title, verdict.confidence, summary, verdict, cause.remedies(evidence))
 
 
 def _run(trace: Trace, evidence: Evidence) -> Run:

@@ -5,7 +5,8 @@ What happens
     zero, whatever came in: PyTorch refuses ("Expected more than 1 value per
     channel when training"). The usual culprit is the last, smaller batch of an
     epoch. With two or three values the statistics are noise, gradients are large
-    and evaluation differs wildly from training.
+    and evaluation differs wildly from training. Two values become -1 and 1, whatever
+    they were: no gradient passes the layer, nothing is NaN, and nothing is learned.
 
 How to tell it from its neighbours
     unsafe-op: a hand-written normalisation divides by the std of one row; the
@@ -92,7 +93,7 @@ def _collapsed(e: Evidence, norm: BatchNorm | None) -> Answer:
         Fact(passed, norm.collapse, COLLAPSE, layer=norm.collapse_layer),
         Fact(stayed, loss.end, loss.early),
     )
-    return Verdict(SILENT, f"The run learned nothing: {counted}, and no gradient passed.", facts)
+    return Verdict(SILENT, f"The run learned nothing: {counted}, and hardly a gradient passed.", facts)
 
 
 def _confidence(norm: BatchNorm, near: bool, here: bool) -> float:
@@ -132,7 +133,9 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         "batchnorm",
         "bn.eval() if len(x) == 1 else bn.train()",
     )
+    if e.batchnorm and e.batchnorm.usual <= FEW:  # then it is no matter of the last batch
+        return (nan_guide.larger_batch(e), group, drop, frozen)
     return (drop, nan_guide.larger_batch(e), group, frozen)
 
 
-CAUSE = Cause("batchnorm-tiny-batch", "BatchNorm saw one value per channel", __doc__, judge, remedies)
+CAUSE = Cause("batchnorm-tiny-batch", "BatchNorm saw one value per channel, or a few", __doc__, judge, remedies)

@@ -90,9 +90,11 @@ def half_overflow(bad: Bad | None) -> bool:
     if bad is None or bad.dtype != "float16" or bad.kind == "nan" or bad.phase not in ("forward", "loss"):
         return False
     given = bad.given()
-    if not given or not all(operand.finite for operand in given) or trespass(bad) is None:
-        return bool(given) and all(operand.finite for operand in given)
-    return bad.op in EXPONENTIAL and all(not operand.high > EXP_LIMIT["float32"] for operand in given)
+    if not given or not all(operand.finite for operand in given):
+        return False
+    if bad.op in EXPONENTIAL:
+        return all(not operand.high > EXP_LIMIT["float32"] for operand in given)
+    return trespass(bad) is None
 
 
 def may_trespass(bad: Bad) -> bool:

@@ -6,7 +6,14 @@ from importlib import import_module
 
 from nandoctor.errors import UserError
 
-COMMANDS = ("record", "diagnose", "plot", "show", "explain")  # one file each, with a function of that name
+COMMANDS = {  # one file each, with a function of that name; the line of `nandoctor --help`
+    "record": "Run a training as it is and record it into a trace.",
+    "diagnose": "Name the cause of its NaN, where it began, and what to change.",
+    "plot": "Draw one picture of a trace: loss, grad-norm, activations, ...",
+    "show": "Print what a trace holds, or its rows.",
+    "explain": "Print the page of a cause, or the list of all causes.",
+}
+OPTIONS_OF = {"record": "[OPTIONS] --"}  # how its usage line tells options from the command
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,7 +43,8 @@ def run_typer(arguments: Sequence[str]) -> int:
     from nandoctor.version import VERSION
 
     app = typer.Typer(
-        name="nandoctor", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+        name="nandoctor", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, 
+        rich_markup_mode=None,  # typer's boxes name a type, <bool>, for options that take no value
         help="Records a PyTorch training and names the cause of its NaN: record it, then diagnose it.",
     )  # fmt: skip
 
@@ -55,7 +63,10 @@ def run_typer(arguments: Sequence[str]) -> int:
 
     called = [name for name in COMMANDS if name in arguments[:1]]
     for name in called or COMMANDS:
-        app.command(name)(getattr(import_module(f"nandoctor.cli.{name}"), name))
+        usage = OPTIONS_OF.get(name, "[OPTIONS]")
+        app.command(name, short_help=COMMANDS[name], options_metavar=usage)(
+            getattr(import_module(f"nandoctor.cli.{name}"), name)
+        )
     try:
         app(args=list(arguments), prog_name="nandoctor")
     except SystemExit as done:

@@ -16,9 +16,7 @@ WHAT_HELP = "grad-norm, loss, activations, lr, weights, updates or provenance"
 READ_TO_KNOW = 1 << 16  # bytes at both ends of a file: our name stands in its metadata there
 
 What = Annotated[str, typer.Argument(metavar="WHAT", help=WHAT_HELP)]
-TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace; the newest here by default")
-]
+TraceFile = Annotated[Path | None, typer.Argument(metavar="TRACE", help="a trace; the newest here by default")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="file to write: .png, .svg or .pdf; WHAT.png by default")
 ]
@@ -57,9 +55,7 @@ def plot(what: What, trace: TraceFile = None, output: Output = None) -> None:
 def _pictures() -> ModuleType:
     """The pictures, with matplotlib kept from needing a screen, a home or the user's settings."""
     os.environ["MPLBACKEND"] = "agg"  # the one that is set may not even be installed here
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # a home that cannot be written is no news for a plot
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written is no news for a plot
     warnings.filterwarnings("ignore", module="matplotlib")
     from nandoctor.report import plots
 

@@ -9,7 +9,7 @@ from nandoctor.launch.request import DEFAULT_OUTPUT, Request
 
 Command = Annotated[
     list[str] | None,
-    typer.Argument(metavar="-- COMMAND...", help="the training, as you would type it", show_default=False),
+    typer.Argument(metavar="COMMAND", help="the training, as you would type it", show_default=False),
 ]
 Output = Annotated[
     str,

@@ -62,7 +62,7 @@ def close(spool: str, found: Mapping[str, Any], ended: Ended) -> Closed:
             own = {} if found.get("pid") == ended.pid else {"of": "command"}
             if os.path.isfile(os.path.join(spool, "notes.jsonl")):  # appending must not make it anew
                 append_note(spool, "end", exit_code=ended.status, **own)
-        return Closed(finished(spool))
+        return Closed(finished(spool) or _finished_elsewhere(spool))
     except (OSError, errors.UserError) as error:
         while _is_being_finished(spool):
             time.sleep(LOOK_AGAIN_S)
@@ -91,21 +91,26 @@ def _finished_elsewhere(spool: str) -> str | None:
 
 def finished_by_others(output: str, session: str, since_ns: int) -> list[str]:
     """Traces of this session that a `diagnose` made of its spools before the command ended."""
+    folder, name = os.path.split(output)
+    stem, ending = os.path.splitext(name)
+    ours = re.compile(rf"{re.escape(stem)}(?:\.\d+)?{re.escape(ending)}")
+    try:
+        files = [entry for entry in os.scandir(folder) if ours.fullmatch(entry.name) and entry.is_file()]
+        paths = [entry.path for entry in files if entry.stat().st_mtime_ns >= since_ns]
+    except OSError:  # removed while the command ran
+        return []
+    return [path for path in sorted(paths, key=lambda path: (len(path), path)) if _is_of(path, session)]
+
+
+def _is_of(path: str, session: str) -> bool:
     from pathlib import Path
 
     from nandoctor.trace.open import open_trace
 
-    stem, ending = os.path.splitext(os.path.basename(output))
-    known = re.compile(rf"{re.escape(stem)}(?:\.\d+)?{re.escape(ending)}")
-    traces = []
-    for path in Path(output).parent.glob("*"):
-        try:
-            if known.fullmatch(path.name) and path.is_file() and path.stat().st_mtime_ns >= since_ns:
-                if open_trace(path).header.get("session") == session:
-                    traces.append(str(path))
-        except (OSError, errors.UserError):
-            continue
-    return sorted(traces, key=lambda name: (len(name), name))
+    try:
+        return open_trace(Path(path)).header.get("session") == session
+    except (OSError, errors.UserError):  # another program's
+        return False
 
 
 def finished(spool: str) -> str | None:

@@ -1,11 +1,13 @@
 """A diagnosis for a person in a hurry: at most 40 lines of 100 columns, or everything with `full`."""
 
+import re
 import signal
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from nandoctor.causes.cause import Fact, Remedy
-from nandoctor.diagnosis import Diagnosis, Finding
+from nandoctor.diagnosis import FAINT, Diagnosis, Finding
 from nandoctor.evidence import Bad
 from nandoctor.report.plain import plain
 
@@ -15,25 +17,53 @@ SHORT = {"evidence": 6, "remedies": 4, "candidates": 3, "not_seen": 3}  # items 
 BOLD, RED, GREEN, DIM, OFF = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Lines that belong together. What does not fit is left out item by item from the end, never in the middle."""
+
+    head: tuple[str, ...]
+    items: tuple[tuple[str, ...], ...] = ()
+    left_out: int = 0
+
+    @property
+    def lines(self) -> list[str]:
+        more = [f"  ... {self.left_out} more"] if self.left_out else []
+        return [*self.head, *(line for item in self.items for line in item), *more]
+
+    def shorter(self) -> "Part":
+        return Part(self.head, self.items[:-1], self.left_out + 1)
+
+
 def render(diagnosis: Diagnosis, full: bool = False, colour: bool = False) -> str:
     """The report as text. The longest part gives way where 40 lines are too few."""
     parts = _parts(diagnosis, full)
-    lines = [line for part in parts for line in part]
-    while not full and len(lines) > LINES - 1:
+    while not full and sum(len(part.lines) for part in parts) > LINES - 1:
         parts = _shortened(parts)
-        lines = [line for part in parts for line in part]
-    if not full and any("more" in line and line.lstrip().startswith("...") for line in lines):
+    lines = [line for part in parts for line in part.lines]
+    if any(part.left_out for part in parts):
         lines.append("... marks what is left out: nandoctor diagnose --full")
     return "\n".join(_coloured(lines, diagnosis.healthy) if colour else lines)
 
 
-def _parts(diagnosis: Diagnosis, full: bool) -> list[list[str]]:
+def _shortened(parts: list[Part]) -> list[Part]:
+    """One item less: from the longest part that keeps one, else from any."""
+    able = [part for part in parts if len(part.items) > 1] or [part for part in parts if part.items]
+    if not able:
+        return parts[:-1]
+    longest = max(able, key=lambda part: len(part.lines))
+    return [part.shorter() if part is longest else part for part in parts]
+
+
+def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     first = diagnosis.findings[0] if diagnosis.findings else None
     unknown = diagnosis.verdict == "unknown"
     others = diagnosis.findings if unknown else diagnosis.findings[1:]
-    parts = [_head(diagnosis), _state(diagnosis)]
+    if not full:
+        others = tuple(finding for finding in others if finding.confidence > FAINT)
+    parts = [Part(tuple(_head(diagnosis))), Part(tuple(_state(diagnosis)))]
     if diagnosis.first_nonfinite is not None:
-        parts.append(_birth(diagnosis.first_nonfinite, full))
+        birth = _birth(diagnosis.first_nonfinite, full)
+        parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))
     if first is not None and not unknown:
         parts.append(_evidence(first, full))
         parts.append(_remedies(first, full))
@@ -41,7 +71,7 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[list[str]]:
         parts.append(_candidates(others, full))
     if diagnosis.not_seen:
         parts.append(_listed("Not seen", diagnosis.not_seen, None if full else SHORT["not_seen"]))
-    return [part for part in parts if part]
+    return [part for part in parts if part.lines]
 
 
 def _head(diagnosis: Diagnosis) -> list[str]:
@@ -117,7 +147,7 @@ def _birth(bad: Bad, full: bool) -> list[str]:
     return found
 
 
-def _evidence(finding: Finding, full: bool) -> list[str]:
+def _evidence(finding: Finding, full: bool) -> Part:
     facts = [_fact(fact) for fact in finding.verdict.evidence]
     if full:
         facts += [f"against it: {text}" for text in finding.verdict.against]
@@ -129,23 +159,30 @@ def _fact(fact: Fact) -> str:
     return f"{fact.fact}{step}"
 
 
-def _remedies(finding: Finding, full: bool) -> list[str]:
+def _remedies(finding: Finding, full: bool) -> Part:
     shown = finding.remedies if full else finding.remedies[: SHORT["remedies"]]
-    found = ["", "What to do, in this order"]
-    for number, remedy in enumerate(shown, start=1):
-        found += _remedy(number, remedy, full)
-    if len(shown) < len(finding.remedies):
-        found.append(f"  ... {len(finding.remedies) - len(shown)} more")
-    return found
+    items = tuple(tuple(_remedy(number, remedy)) for number, remedy in enumerate(shown, start=1))
+    return Part(("", "What to do, in this order"), items, len(finding.remedies) - len(shown))
 
 
-def _remedy(number: int, remedy: Remedy, full: bool) -> list[str]:
+def _remedy(number: int, remedy: Remedy) -> list[str]:
     text = f"{number}. {remedy.title}: {remedy.change} [{remedy.source}]"
-    lines = _wrapped(text, "  ", hanging="     ", longest=800)
-    return [*lines, *([_cut(f"       {remedy.code}", None if full else COLUMNS)] if remedy.code else [])]
+    return [*_wrapped(text, "  ", hanging="     ", longest=800), *_code(remedy.code or "")]
 
 
-def _candidates(findings: Iterable[Finding], full: bool) -> list[str]:
+def _code(text: str) -> list[str]:
+    """Whole, broken behind a comma or a semicolon: it is there to be copied."""
+    lines: list[str] = []
+    for piece in re.split(r"(?<=[,;]) +", plain(text, 10 * COLUMNS)):
+        joined = f"{lines[-1]} {piece}" if lines else f"       {piece}"
+        if len(joined) <= COLUMNS:
+            lines[-1:] = [joined]
+        else:
+            lines += _wrapped(piece, "         " if lines else "       ", "         ", 10 * COLUMNS)
+    return [line for line in lines if line.strip()]
+
+
+def _candidates(findings: Iterable[Finding], full: bool) -> Part:
     texts = []
     for finding in findings:
         against = finding.verdict.against if full else finding.verdict.against[:2]
@@ -154,24 +191,12 @@ def _candidates(findings: Iterable[Finding], full: bool) -> list[str]:
     return _listed("Other candidates", texts, None if full else SHORT["candidates"])
 
 
-def _listed(title: str, texts: Iterable[str], most: int | None) -> list[str]:
+def _listed(title: str, texts: Iterable[str], most: int | None) -> Part:
     texts = list(texts)
     shown = texts if most is None else texts[:most]
-    found = ["", title]
-    for text in shown:
-        found += _wrapped(f"- {text}", "  ", hanging="    ", longest=800 if most is None else 2 * COLUMNS - 10)
-    if len(shown) < len(texts):
-        found.append(f"  ... {len(texts) - len(shown)} more")
-    return found
-
-
-def _shortened(parts: list[list[str]]) -> list[list[str]]:
-    """One line less: from the longest part behind the birth, at its end."""
-    longest = max(parts, key=lambda part: len(part))
-    kept = [line for line in longest if not line.startswith("  ... ")][:-1] + ["  ... more"]
-    if len(kept) >= len(longest):
-        kept = longest[: len(longest) - 2] + ["  ... more"]
-    return [kept if part is longest else part for part in parts]
+    longest = 800 if most is None else 2 * COLUMNS - 10
+    items = tuple(tuple(_wrapped(f"- {text}", "  ", hanging="    ", longest=longest)) for text in shown)
+    return Part(("", title), items, len(texts) - len(shown))
 
 
 def _wrapped(text: str, indent: str, hanging: str | None = None, longest: int = 600) -> list[str]:
@@ -184,9 +209,9 @@ def _wrapped(text: str, indent: str, hanging: str | None = None, longest: int = 
     )
 
 
-def _cut(line: str, columns: int | None = COLUMNS) -> str:
+def _cut(line: str) -> str:
     indent = line[: len(line) - len(line.lstrip())]
-    return indent + plain(line, (columns or 10 * COLUMNS) - len(indent))
+    return indent + plain(line, COLUMNS - len(indent))
 
 
 def _coloured(lines: list[str], healthy: bool) -> list[str]:

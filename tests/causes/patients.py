@@ -27,9 +27,9 @@ HEALTHY = Evidence(
     onset=Onset(step=99, failed=99, window=(79, 99)),
     precision=Precision(False, False, None, False, None, None, 0, 0, None, None, None),
     style=Style(accelerate=False, scaler=False, clips=False, schedule=False, attention=False),
-    loss=Loss(100, 2.3, 0.4, 0.38, 2.4, 0.45, 1.0, 1.0, 0.5, False, 2.3, "ln 10 for 10 classes",
+    loss=Loss(100, 2.3, 0.4, 0.38, 2.1, 0.38, 1.1, 2.4, 0.45, 1.0, 1.0, 0.5, False, 2.3, "ln 10 for 10 classes",
               ((98, 0.4), (99, 0.4))),
-    gradients=Gradients(1.0, 1.0, 1.1, 1.1, 2.0, 1.0, 0.5, 0.0, None, 0, 1.0, 1.0, None, None, None),
+    gradients=Gradients(1.0, 1.0, 1.1, 1.1, 2.0, 0.9, 1.0, 0.5, 0.0, None, 0, 1.0, 1.0, None, None, None),
     optimizer=Optimizer("SGD", False, {"lr": 0.05, "momentum": 0.0}, 1, 0.05, 0.05, 0.05, True, None, 0.002, 0.003,
                         0.002, "fc1.weight", 0.003, 0.02),
     weights=Weights("fc1.weight", 0.58, 0.05, 0.1, None, 1.2, (), ()),
@@ -87,7 +87,7 @@ PATIENTS: dict[str, Evidence] = {
     "amp-misuse": replace(HEALTHY, crash=Crash(
         "RuntimeError", "unscale_() has already been called on this optimizer since the last update().", "train.py",
         9, None, None)),
-    "batchnorm-tiny-batch": replace(HEALTHY, batchnorm=BatchNorm(16, 0, "bn", 32), crash=Crash(
+    "batchnorm-tiny-batch": replace(HEALTHY, batchnorm=BatchNorm(16, 0, "bn", 32, 32), crash=Crash(
         "ValueError", "Expected more than 1 value per channel when training",
         "train.py", 9, None, None)),
     "masked-softmax": replace(SICK, incidents=born(op="softmax", masked_rows=3,

@@ -12,8 +12,15 @@ from tests.builders import Run, run
 CRASH = {"note": "exception", "type": "IndexError", "message": "Target 7 is out of bounds.",
          "frames": [["train.py", 9, "<module>", "loss = f(x)"]]}  # fmt: skip
 OTHER_CRASH = {**CRASH, "type": "KeyError", "message": "'lr'"}
-INCIDENT = {"note": "incident", "alarm": "loss", "step": 2, "phase": "loss", "op": "log", "kind": "inf",
-            "operands": [{"role": "self", "dtype": "float32", "shape": [4], "low": 0.0, "high": 1.0, "zeros": 1}]}
+INCIDENT = {
+    "note": "incident",
+    "alarm": "loss",
+    "step": 2,
+    "phase": "loss",
+    "op": "log",
+    "kind": "inf",
+    "operands": [{"role": "self", "dtype": "float32", "shape": [4], "low": 0.0, "high": 1.0, "zeros": 1}],
+}
 
 
 def typed(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

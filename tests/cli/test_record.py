@@ -11,7 +11,7 @@ import typer
 from nandoctor.cli import record as typers
 from nandoctor.cli.record_arguments import WITH_VALUE, read
 from nandoctor.errors import UserError
-from nandoctor.launch.request import Request
+from nandoctor.launch.request import Request, checked
 from tests.launch.commands import nandoctor, plain
 
 ASKED = [
@@ -70,12 +70,42 @@ def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path, arguments,
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    from nandoctor.launch.request import checked
+@pytest.mark.parametrize("output", ["/proc/x.parquet", "/sys/x.parquet", "n" * 252 + ".p"])
+def test_a_place_where_no_spool_can_be_made_is_refused_before_the_training(tmp_path, output):
+    if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
+        pytest.skip("no such folder on this system")
+    seen = nandoctor("record", "-o", output, "--", "touch", "started", folder=tmp_path)
+    assert seen.returncode == 2 and seen.stderr.decode().startswith("-- CANNOT WRITE THERE -")
+    assert os.listdir(tmp_path) == []
 
-    with pytest.raises(UserError, match="may not be written"):
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
+    def refused(path, *mode):  # root may write everywhere
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(UserError, match="Permission denied"):
         checked(Request(("x",), output=str(tmp_path / "run.parquet")))
+
+
+def test_trying_the_place_leaves_nothing_behind(tmp_path):
+    for name in ("run.parquet", "r"):
+        checked(Request(("x",), output=str(tmp_path / name)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_help_lists_each_command_in_one_line_and_no_types_of_switches(tmp_path):
+    from nandoctor.cli import COMMANDS
+
+    seen = nandoctor("--help", folder=tmp_path, env={**os.environ, "COLUMNS": "80"}).stdout.decode()
+    options, commands = seen.split("Options:")[1].split("Commands:")
+    assert [line.split() for line in commands.splitlines() if line] == [
+        [name, *words.split()] for name, words in COMMANDS.items()
+    ]
+    assert "--version" in options and "--help" in options and "<" not in options
+    for name in COMMANDS:
+        told = nandoctor(name, "--help", folder=tmp_path).stdout.decode()
+        assert "bool" not in told and "[[" not in told
 
 
 def test_the_parent_loads_nothing_heavy_before_and_without_a_training(tmp_path):

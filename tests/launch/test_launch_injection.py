@@ -26,9 +26,7 @@ def write_torch(folder, text=TORCH_LIKE):
     return folder
 
 
-@pytest.mark.parametrize(
-    "text", ["import sys; sys.stderr.write(__name__ + ' ran')", "raise ValueError('boom')"]
-)
+@pytest.mark.parametrize("text", ["import sys; sys.stderr.write(__name__ + ' ran')", "raise ValueError('boom')"])
 def test_another_sitecustomize_still_runs(tmp_path, python, text):
     (tmp_path / "sitecustomize.py").write_text(text + "\n")
     command = [python, "-c", "import sys; print(getattr(sys.modules.get('sitecustomize'), '__file__', None))"]
@@ -41,9 +39,7 @@ def test_another_sitecustomize_still_runs(tmp_path, python, text):
 
 
 def test_a_torch_that_fails_to_import_fails_with_the_same_words(tmp_path, python):
-    broken = write_torch(
-        tmp_path / "broken", "def load():\n    raise ImportError('no libtorch.so')\nload()\n"
-    )
+    broken = write_torch(tmp_path / "broken", "def load():\n    raise ImportError('no libtorch.so')\nload()\n")
     command = [python, "-c", "import torch"]
 
     alone = plain(command, tmp_path, env=with_path(broken))

@@ -6,7 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from nandoctor.launch import spools
+from nandoctor.launch.child import Ended
 from nandoctor.trace.open import open_trace
+from nandoctor.trace.recover import finish
+from nandoctor.trace.schema import KIND, NO_SHAPE, ROW
+from nandoctor.trace.spool import SpoolWriter, free_output
 from tests.launch.commands import NANDOCTOR, nandoctor, plain, recorded, spooling
 
 KILLED = 'steps(3)\nwriter._notes and os.write(writer._notes, b\'{"note": "cut\')\nos.kill(os.getpid(), 9)'
@@ -169,3 +176,68 @@ def test_a_failing_finish_keeps_the_exit_code_and_the_spool(tmp_path):
     assert seen.returncode == 6
     assert "could not turn run.parquet.spool into a trace" in seen.stderr.decode()
     assert os.listdir(tmp_path) == ["run.parquet.spool"]
+
+
+@pytest.fixture
+def left(tmp_path):
+    """A spool whose writer has ended."""
+    writer = SpoolWriter(free_output(str(tmp_path / "run.parquet")))
+    writer.note("header", version=1, session="s", pid=7)
+    writer.note("subject", id=0, name="optimizer", role="optimizer")
+    writer.rows(ROW.pack(0, 0, NO_SHAPE, 0, KIND["step"], 0, 0, 0, 0.0, 0.0, 1.0))
+    return Path(writer.folder)
+
+
+@pytest.mark.parametrize("moment", ["writer_lives", "append_note", "finished"])
+def test_a_diagnose_in_another_window_may_finish_the_spool_first(left, monkeypatch, moment):
+    meant = getattr(spools, moment)
+
+    def late(*arguments, **fields):
+        if left.exists():
+            finish(left)
+        return meant(*arguments, **fields)
+
+    monkeypatch.setattr(spools, moment, late)
+    closed = spools.close(str(left), {"pid": 7}, Ended(7, 0))
+    assert closed == spools.Closed(str(left.with_suffix("")))
+    assert os.listdir(left.parent) == ["run.parquet"] and steps_in(left.parent / "run.parquet") == 1
+
+
+def test_a_note_written_into_a_spool_that_is_being_removed_is_no_trouble(left, monkeypatch):
+    def removed_but_for_the_note(spool, kind, **fields):
+        finish(left)
+        left.mkdir()
+        (left / "notes.jsonl").write_text("our note\n")
+
+    monkeypatch.setattr(spools, "append_note", removed_but_for_the_note)
+    assert spools.close(str(left), {"pid": 7}, Ended(7, 0)).output == str(left.with_suffix(""))
+    assert os.listdir(left.parent) == ["run.parquet"]
+
+
+def test_a_trace_finished_before_the_command_ended_is_still_told(tmp_path):
+    (tmp_path / "train.py").write_text(spooling("steps(2)")[-1])
+    mark = "touch $NANDOCTOR_MARKS/torch"  # as the inject does when torch is imported
+    look = f"{sys.executable} -m nandoctor show run.parquet.spool > /dev/null"
+    seen = recorded(["bash", "-c", f"{mark}; {sys.executable} train.py; {look}"], tmp_path)
+    assert seen.stderr.decode().splitlines()[0] == "nandoctor: wrote run.parquet"
+    assert set(os.listdir(tmp_path)) == {"run.parquet", "train.py"}
+
+
+def test_an_output_folder_removed_during_the_command_is_told(tmp_path):
+    seen = nandoctor("record", "-o", "gone/run.parquet", "--", "sh", "-c", "rm -r gone; exit 3", folder=tmp_path)
+    assert seen.returncode == 3
+    assert seen.stderr.decode() == "nandoctor: no trace was written: gone was removed while the command ran.\n"
+
+
+@pytest.mark.parametrize("reason", ["", "cannot write the trace: disk full"])
+def test_a_recording_that_failed_is_not_called_a_run_without_training(tmp_path, reason):
+    left = f"touch $NANDOCTOR_MARKS/torch; printf '{reason}' > $NANDOCTOR_MARKS/failed"
+    told = recorded(["sh", "-c", left], tmp_path).stderr.decode()
+    assert (reason or "its own line above says why") in told
+    assert "backward" not in told and "never" not in told
+
+
+def test_torch_without_backward_and_step_is_told_as_that(tmp_path):
+    told = recorded(["sh", "-c", "touch $NANDOCTOR_MARKS/torch"], tmp_path).stderr.decode()
+    assert "no backward() and no optimizer.step() was called in it" in told
+    assert "torch.autograd.grad with updates by hand is not recorded" in told

@@ -13,7 +13,8 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.image import imread
 
-from nandoctor.report.plots import PLOTS, NothingToDraw, draw, render
+from nandoctor.cli import run as command_line
+from nandoctor.report.plots import PLOTS, NothingToDraw, draw, render, style
 from nandoctor.report.plots.curves import MOST_POINTS, thin
 from nandoctor.report.plots.marks import MOST_MARKS
 from nandoctor.report.plots.style import INF_COLOUR, NAN_COLOUR
@@ -23,6 +24,12 @@ from tests.report.traces import run, subject, tensor_rows, trace_of, values
 SICK = {"bad_at": 41, "clip": True, "scaler": True, "epochs": 3}
 LINES = ("grad-norm", "loss", "weights", "updates")
 MAPS = ("activations", "provenance")
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Few pixels, for tests of what is drawn and not of how sharp: the same code runs in a tenth of the time."""
+    monkeypatch.setitem(style.RC, "savefig.dpi", 30)
 
 
 def found(figure, gid):
@@ -54,7 +61,7 @@ def test_every_picture_is_written_in_every_format(what, sick):
 
 
 @pytest.mark.parametrize("what", PLOTS)
-def test_the_same_trace_gives_the_same_file(what):
+def test_the_same_trace_gives_the_same_file(what, coarse):
     trace = run(steps=12, bad_at=9)
     for name in ("png", "svg", "pdf"):
         assert render(draw(what, trace), name) == render(draw(what, trace), name)
@@ -160,7 +167,7 @@ def test_any_number_of_layers_is_readable(what, layers, steps):
 def test_thousands_of_layers_share_rows_and_the_bad_one_is_not_lost():
     figure = draw("activations", run(3000, steps=3, bad_at=2, born=2999))
     cells = np.asarray(found(figure, "cells")[0].get_array())
-    assert cells.shape[0] <= 400
+    assert cells.shape[0] <= 320 and figure.get_size_inches()[1] < 11
     assert (np.round(cells[-1, 2], 3) == np.round(to_rgba(NAN_COLOUR), 3)).all()
 
 
@@ -242,7 +249,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("what", PLOTS)
-def test_hostile_names_are_drawn_as_they_are(what):
+def test_hostile_names_are_drawn_as_they_are(what, coarse):
     for layers in (HOSTILE, HOSTILE[:5]):
         figure = draw(what, run(layers, steps=12, bad_at=9, born=2))
         for name in ("png", "svg", "pdf"):
@@ -254,7 +261,7 @@ def test_hostile_names_are_drawn_as_they_are(what):
         assert names[0] == "$x^2$ · Conv2d" and names[2].startswith("\\x1b[31mred\\n\\t\\x00")
 
 
-def test_a_hostile_incident_is_drawn():
+def test_a_hostile_incident_is_drawn(coarse):
     place = {"file": "$a$\x1b]0;x\x07.py", "line": 10**30, "text": "\n" * 9}
     for step in (-5, 2**52, "soon", None, float("nan")):
         note = {
@@ -303,6 +310,32 @@ def test_the_birthplace_is_framed(phase, layer, panel, row):
     assert frame.axes is figure.axes[panel]
     assert frame.get_x() == 40.5 and names[round(frame.get_y() + 0.5)] == row
     assert "op sqrt\ntrain.py:9" in found(figure, "birth-label")[0].get_text()
+
+
+def with_incident(trace, **fields):
+    note = {"note": "incident", "alarm": "loss", "step": 41, "phase": "forward", "mode": "train", **fields}
+    return type(trace)(trace.path, (*trace.notes, note), trace.load)
+
+
+@pytest.mark.parametrize("layers, born", [(3, 1), (3000, 1500)])
+def test_activations_frame_the_birth_and_not_a_value_above_it_that_was_squashed(layers, born):
+    trace = run(layers, bad_at=41, born=born - 1, incident=False, steps=44)  # bad one layer above it, too
+    name = f"blocks.{born}.attention.out_proj"
+    figure = draw("activations", with_incident(trace, layer=name))
+    (frame,) = found(figure, "birth")
+    axes = figure.axes[0]
+    rows = {label.get_text().split(" ")[0]: place for place, label in
+            zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}  # fmt: skip
+    assert frame.get_x() == 40.5 and frame.get_y() + frame.get_height() / 2 == rows[name]
+    pixels = frame.get_height() / len(found(figure, "cells")[0].get_array()) * 150
+    assert pixels * (figure.get_size_inches()[1] - 3) > 10  # it can be seen among thousands
+
+
+@pytest.mark.parametrize("fields", [{"phase": "backward", "layer": "conv2"}, {"layer": None}, {"layer": "other"}])
+def test_activations_frame_nothing_that_no_layers_output_bore(fields):
+    figure = draw("activations", with_incident(run(bad_at=41, incident=False), **fields))
+    assert not found(figure, "birth") and found(figure, "first-bad")
+    assert not found(draw("activations", run(bad_at=41, incident=False)), "birth")  # no incident at all
 
 
 def test_an_unknown_birthplace_is_not_framed():
@@ -386,19 +419,32 @@ def recorded(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def plot(capfd, monkeypatch):
+    """The command line in this process: what it prints is what a process of its own would print."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+    def call(*arguments, cwd=None):
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        capfd.readouterr()
+        code = command_line(["plot", *map(str, arguments)])
+        return (code, *capfd.readouterr())
+
+    return call
+
+
 @pytest.mark.parametrize("what", PLOTS)
-def test_the_command_draws_the_newest_trace_and_prints_only_the_path(recorded, what):
-    done = nandoctor("plot", what, cwd=recorded)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{what}.png\n", "")
+def test_the_command_draws_the_newest_trace_and_prints_only_the_path(recorded, plot, what):
+    assert plot(what, cwd=recorded) == (0, f"{what}.png\n", "")
     assert imread(recorded / f"{what}.png").std() > 0.02
 
 
-def test_the_ending_chooses_the_format(recorded, tmp_path):
+def test_the_ending_chooses_the_format(recorded, plot, tmp_path):
     for ending, begin in ((".PNG", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         target = tmp_path / f"a{ending}"
         for _ in range(2):  # a picture of ours may be replaced
-            done = nandoctor("plot", "loss", recorded / "run.parquet", "-o", target)
-            assert (done.returncode, done.stdout) == (0, f"{target}\n")
+            assert plot("loss", recorded / "run.parquet", "-o", target) == (0, f"{target}\n", "")
         assert target.read_bytes().startswith(begin)
 
 
@@ -406,10 +452,10 @@ def test_the_command_needs_neither_home_nor_screen(recorded, tmp_path):
     settings = {"HOME": "/proc/none", "XDG_CONFIG_HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none",
                 "MPLCONFIGDIR": "/proc/none", "MPLBACKEND": "nonsense", "DISPLAY": ""}  # fmt: skip
     done = nandoctor("plot", "loss", recorded / "run.parquet", "-o", tmp_path / "a.png", **settings)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'a.png'}\n", "")
 
 
-def test_mistakes_are_told_in_words(recorded, tmp_path):
+def test_mistakes_are_told_in_words(recorded, plot, tmp_path):
     foreign = tmp_path / "mine.png"
     foreign.write_bytes(b"a picture of my own")
     trace = recorded / "run.parquet"
@@ -421,10 +467,17 @@ def test_mistakes_are_told_in_words(recorded, tmp_path):
         (("loss", trace, "-o", foreign), "WILL NOT OVERWRITE"),
         (("loss", tmp_path / "none.parquet"), "NO TRACE THERE"),
     ):
-        done = nandoctor("plot", *arguments)
-        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
-        assert done.stdout == ""
+        code, out, error = plot(*arguments)
+        assert code == 2 and error.startswith(f"-- {told} -") and "Traceback" not in error
+        assert out == ""
     assert foreign.read_bytes() == b"a picture of my own"
+    assert nandoctor("plot", "los", trace).returncode == 2  # and the exit code reaches the shell
+
+
+def test_an_empty_folder_is_told_in_the_same_words_by_plot_and_diagnose(plot, tmp_path, capfd):
+    code, _, error = plot("loss", cwd=tmp_path)
+    assert command_line(["diagnose"]) == code == 2
+    assert capfd.readouterr().err == error and str(tmp_path) in " ".join(error.split())
 
 
 def test_the_help_names_every_picture():

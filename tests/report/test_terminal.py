@@ -7,7 +7,7 @@ import pytest
 
 from nandoctor.causes import CAUSES
 from nandoctor.causes.cause import Verdict
-from nandoctor.diagnosis import Diagnosis, Finding, Run, diagnose_trace
+from nandoctor.diagnosis import FAINT, Diagnosis, Finding, Run, diagnose_trace
 from nandoctor.evidence import Crash, Evidence
 from nandoctor.report import terminal
 from tests.builders import run, trace
@@ -62,10 +62,51 @@ def test_full_leaves_nothing_out():
 
 def test_other_candidates_come_with_what_speaks_against_them():
     sick = diagnosis_of(PATIENTS["unsafe-op"], "unsafe-op")
-    weak = replace(sick.findings[0], cause="fp16-overflow", confidence=0.2,
+    weak = replace(sick.findings[0], cause="fp16-overflow", confidence=0.3,
                    verdict=replace(sick.findings[0].verdict, against=("log does not overflow",)))  # fmt: skip
     text = terminal.render(replace(sick, findings=(sick.findings[0], weak)))
-    assert "fp16-overflow (20%)" in text and "against: log does not overflow" in " ".join(text.split())
+    assert "fp16-overflow (30%)" in text and "against: log does not overflow" in " ".join(text.split())
+
+
+def test_a_candidate_that_is_hardly_likely_is_told_only_in_full():
+    sick = diagnosis_of(PATIENTS["unsafe-op"], "unsafe-op")
+    faint = replace(sick, findings=(sick.findings[0], replace(sick.findings[0], cause="lr-too-high", confidence=0.18)))
+    assert "lr-too-high" not in terminal.render(faint)
+    assert "lr-too-high (18%)" in terminal.render(faint, full=True)
+
+
+def test_a_candidate_that_is_hardly_likely_asserts_nothing():
+    optimizer = {"lr": 0.02, "optimizer": "Adam", "weights": {"w": 1.0}, "updates": {"w": 0.016}}
+    incident = {"note": "incident", "step": 6, "phase": "loss", "op": "neg", "kind": "nan"}
+    found = diagnose_trace(trace(loss="2 2 2 2 2 2 nan", notes=[incident], **optimizer)).findings
+    faint = [finding for finding in found if finding.confidence <= FAINT]
+    assert faint and all(finding.summary.startswith("Hardly likely; for it: ") for finding in faint)
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_a_code_line_is_shown_whole_or_not_at_all(name: str):
+    diagnosis = diagnosis_of(PATIENTS[name], name)
+    flat = " ".join(terminal.render(diagnosis).split())
+    shown = [remedy for remedy in diagnosis.findings[0].remedies if remedy.code and f". {remedy.title}:" in flat]
+    assert shown
+    for remedy in shown:
+        assert " ".join((remedy.code or "").split()) in flat
+
+
+def test_a_long_code_line_breaks_behind_a_comma_and_fits():
+    diagnosis = diagnosis_of(PATIENTS["lr-too-high"], "lr-too-high")
+    lines = terminal.render(diagnosis, full=True).splitlines()
+    place = next(number for number, line in enumerate(lines) if "SequentialLR(" in line)
+    assert lines[place].endswith(",") and lines[place + 1].startswith("         ")
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_remedies_give_way_whole_where_the_report_is_too_long():
+    sick = diagnosis_of(PATIENTS["lr-too-high"], "lr-too-high", ("x " * 200,) * 9)
+    kept = terminal.render(sick).partition("What to do")[2].partition("\n\n")[0].splitlines()[1:]
+    first = sick.findings[0].remedies
+    told = sum(f". {remedy.title}" in " ".join(kept) for remedy in first)
+    assert 0 < told < len(first) and kept[-1] == f"  ... {len(first) - told} more"
 
 
 def test_a_healthy_run_is_told_in_one_line():

@@ -43,6 +43,9 @@ class Born:
     operands: list[Operand] = field(default_factory=list)
 
 
+_UNKNOWN = object()
+
+
 class Unknown(Exception):
     """An expression holds something that is not repeated here."""
 
@@ -111,7 +114,9 @@ class _Search:
         return self._apply(function.attr, method, node, [owner, *node.args], keywords)
 
     def _apply(self, name: str, function: Any, node: ast.expr, parts: list[ast.expr], keywords: dict[str, Any]) -> Any:
-        given = [self.value(part) if not isinstance(part, ast.Tuple) else _constant(part) for part in parts]
+        given = [self._part(part) for part in parts]  # all of them: a bad variable in any leads on
+        if any(value is _UNKNOWN for value in given):
+            raise Unknown
         if self.found is not None or function is None or any(_bad(value) for value in given):
             raise Unknown
         if any(isinstance(value, Tensor) and value.numel() > MAX_ELEMENTS for value in given):
@@ -128,6 +133,12 @@ class _Search:
             self.found = Born(public_function(name), place, [*operands, *_described(result)])
             raise Unknown
         return result
+
+    def _part(self, part: ast.expr) -> Any:
+        try:
+            return _constant(part) if isinstance(part, ast.Tuple) else self.value(part)
+        except Unknown:
+            return _UNKNOWN
 
     def _variable(self, name: str) -> Any:
         held = self._held(name)

@@ -32,7 +32,7 @@ class Origin:
                 self.from_weights(incident, *name)
                 return
         if found.kind == "outside" and not any(bad.source == "batch" for bad in self.run.bad_data):
-            made = variables.computed()
+            made = variables.computed(found.value)
             if made is not None:
                 self._from_expression(incident, found, made)
                 return

@@ -76,9 +76,14 @@ def bad_variables() -> Iterator[tuple[FrameType, str, Tensor]]:
                     yield frame, path, tensor
 
 
-def computed() -> Born | None:
-    """The user's own arithmetic outside the graph that made a bad value, if a variable leads to it."""
-    for frame, path, _ in bad_variables():
+def computed(value: Tensor | None) -> Born | None:
+    """The user's own arithmetic outside the graph that made this value, if a variable of its shape leads to it.
+
+    A larger variable is the data set of which a batch was taken: what was done to it is a matter of the input.
+    """
+    for frame, path, tensor in bad_variables():
+        if value is None or tensor.shape != value.shape:
+            continue
         found = born(frame, path)
         if found is not None:
             return found

@@ -64,9 +64,7 @@ def draw_curves(
     entries += marks.mark_epochs(axes, epoch_steps(trace))
     marks.mark_first_bad(axes, bad)
     if not any(np.isfinite(curve.y).any() for curve in everything):
-        axes.text(
-            0.5, 0.5, "not one finite value", transform=axes.transAxes, ha="center", color=QUIET, fontsize=11
-        )
+        axes.text(0.5, 0.5, "not one finite value", transform=axes.transAxes, ha="center", color=QUIET, fontsize=11)
     return entries
 
 
@@ -97,9 +95,7 @@ def _line(axes: Axes, curve: Curve, colour: str, width: float, style: object, zo
         x, y = curve.x, np.where(finite, curve.y, np.nan)  # a gap where a bad value was
     else:
         x, low, y, high = thin(curve.x, curve.y)
-        axes.fill_between(
-            x, low, high, color=colour, alpha=0.35, linewidth=0.6, gid="extremes", zorder=zorder - 0.2
-        )
+        axes.fill_between(x, low, high, color=colour, alpha=0.35, linewidth=0.6, gid="extremes", zorder=zorder - 0.2)
     (line,) = axes.plot(x, y, color=colour, linewidth=width, zorder=zorder, gid="curve")
     line.set_linestyle(style)  # type: ignore[arg-type]
     dotted = _alone(y) if len(x) > DOTTED_BELOW or style != "-" else np.isfinite(y)

@@ -29,9 +29,7 @@ def birthplace(bad: Bad) -> str:
         parts.append(f"op {bad.op}")
     if bad.tensor and bad.phase == "input":
         parts.append(f"tensor {bad.tensor}")
-    return ", ".join([*parts, source_line(bad)] if bad.file else parts) + (
-        f"  {bad.text.strip()}" if bad.text else ""
-    )
+    return ", ".join([*parts, source_line(bad)] if bad.file else parts) + (f"  {bad.text.strip()}" if bad.text else "")
 
 
 def source_line(bad: Bad) -> str:

@@ -32,9 +32,7 @@ def grad_norm(trace: Trace) -> Figure:
     """
     used = _used(trace)
     clips = [replace(curve, name=_named("before clipping", curve)) for curve in value_curves(trace, "clip")]
-    limits = [
-        replace(curve, name=_named("max_norm", curve)) for curve in value_curves(trace, "clip", "max_norm")
-    ]
+    limits = [replace(curve, name=_named("max_norm", curve)) for curve in value_curves(trace, "clip", "max_norm")]
     limits = [curve for curve in limits if np.isfinite(curve.y).any()]  # clipping at inf only measures
     if not used and not clips:
         raise NothingToDraw("It holds no gradient norm: no optimizer step was seen.")

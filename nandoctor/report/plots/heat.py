@@ -20,7 +20,7 @@ from nandoctor.report.plots.wording import layer_name, plain
 from nandoctor.trace.trace import Trace
 
 MOST_DECADES = 12.0  # of magnitude in one colour scale: with more, ordinary changes would all look the same
-ROW_INCHES, LEAST_INCHES, MOST_INCHES = 0.24, 1.9, 9.0
+ROW_INCHES, LEAST_INCHES, MOST_INCHES = 0.24, 1.9, 7.0
 LABEL_INCHES = 0.15  # of one layer's name
 
 
@@ -122,9 +122,7 @@ def bad_row(cells: Grid, bad: Bad | None) -> int | None:
     return exact[0] // cells.merged if exact else None
 
 
-def colour_bar(
-    figure: Figure, axes: Axes, cells: Grid, norm: Normalize, label: str, side: str, inches: float
-) -> None:
+def colour_bar(figure: Figure, axes: Axes, cells: Grid, norm: Normalize, label: str, side: str, inches: float) -> None:
     logs = cells.log[cells.health == FINITE]
     low, high = norm.vmin or 0.0, norm.vmax or 0.0
     over, under = bool((logs > high).any()), bool((logs < low).any())

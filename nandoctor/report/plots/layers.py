@@ -14,9 +14,7 @@ from nandoctor.report.plots.wording import layer_name
 from nandoctor.trace.trace import Trace
 
 
-def draw_layers(
-    picture: Callable[[Trace], Figure], title: str, trace: Trace, points: Points, label: str
-) -> Figure:
+def draw_layers(picture: Callable[[Trace], Figure], title: str, trace: Trace, points: Points, label: str) -> Figure:
     bad = first_bad(trace)
     figure = new_figure()
     if len(points.layers) <= MOST_LINES:

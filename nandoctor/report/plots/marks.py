@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from nandoctor.evidence import Bad
-from nandoctor.report.plots.series import Floats
+from nandoctor.report.plots.series import Floats, Grid
 from nandoctor.report.plots.style import FAINT, INF_COLOUR, INK, NAN_COLOUR, NO_VALUE, QUIET, Entry
 
 MOST_MARKS = 300  # side by side on one edge; more would only overlap
+LEAST_FRAME = 0.1  # inches: a row among hundreds is thinner than a frame's line
 
 NAN_AT, INF_AT, SKIPPED_AT, FLOOR_AT = 0.945, 0.98, 0.065, 0.025  # fractions of the axes' height
 CROWDED_TOP, FREE_TOP = 0.9, 0.96  # where the curves end, with and without marks above them
@@ -50,9 +51,7 @@ def mark_edge(axes: Axes, x: Floats, edge: Edge, rim: str = INK) -> None:
     if not len(x):
         return
     x = thinned(x)
-    (dots,) = axes.plot(
-        x, np.full(len(x), edge.height), transform=axes.get_xaxis_transform(), **edge.look(rim)
-    )
+    (dots,) = axes.plot(x, np.full(len(x), edge.height), transform=axes.get_xaxis_transform(), **edge.look(rim))
     dots.set(gid=edge.gid, clip_on=False, zorder=6)
 
 
@@ -84,9 +83,7 @@ def mark_first_bad(
     x = bad.step - 0.5 if over_cells else float(bad.step)
     around = [withStroke(linewidth=3, foreground="white", alpha=0.9)]
     dashes = "-" if over_cells else (0, (4, 2.5))
-    axes.axvline(
-        x, color=INK, linewidth=1.1, linestyle=dashes, gid="first-bad", path_effects=around, zorder=5
-    )
+    axes.axvline(x, color=INK, linewidth=1.1, linestyle=dashes, gid="first-bad", path_effects=around, zorder=5)
     if not label:
         return
     low, high = axes.get_xlim()
@@ -97,6 +94,16 @@ def mark_first_bad(
         textcoords="offset points", ha=side, va="bottom", fontsize=8.5, fontweight="bold",
         annotation_clip=False, gid="first-bad-label",
     ).set_in_layout(in_layout)  # fmt: skip
+
+
+def frame_birth(axes: Axes, cells: Grid, bad: Bad, row: int, inches: float) -> None:
+    """A frame around the cell of this row in which the first bad value was born."""
+    left = cells.first + (bad.step - cells.first) // cells.width * cells.width - 0.5
+    height = max(1.0, LEAST_FRAME * len(cells.heads) / inches)
+    around = [withStroke(linewidth=4, foreground="white")]
+    frame = Rectangle((left, row - height / 2), cells.width, height, fill=False, edgecolor=INK, linewidth=2, zorder=7)
+    frame.set(gid="birth", clip_on=False, path_effects=around)
+    axes.add_patch(frame)
 
 
 def mark_epochs(axes: Axes, steps: Iterable[int], over_cells: bool = False) -> list[Entry]:

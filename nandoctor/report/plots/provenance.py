@@ -3,8 +3,6 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from nandoctor.evidence import Bad
 from nandoctor.report.plots import marks
@@ -50,9 +48,7 @@ def provenance(trace: Trace) -> Figure:
     parts = _parts(trace)
     known = [part for part in parts if len(part.step)]
     if not known:
-        raise NothingToDraw(
-            "It holds no values of layers: no module was called and no optimizer step was seen."
-        )
+        raise NothingToDraw("It holds no values of layers: no module was called and no optimizer step was seen.")
     bad = first_bad(trace)
     last_known = max(int(part.step.max()) for part in known)
     first = max(0, bad.step - BEFORE) if bad else max(0, last_known - BEFORE - AFTER)
@@ -124,9 +120,7 @@ def _panels(figure: Figure, grids: list[Grid], bad: Bad | None, classes: dict[st
         measure = "log10 of the largest |value|" if number < 2 else "log10 of the L2 norm"
         colour_bar(figure, axes, cells, norm, measure, "bottom", 1.9)
         if not (cells.health >= FINITE).any():
-            axes.text(
-                0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", fontsize=8
-            )
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", fontsize=8)
     name_rows(row[0], grids[0], bad, map_inches(len(grids[0].heads)), classes)
     if bad is not None:
         _frame(row, grids, bad)
@@ -142,10 +136,7 @@ def _frame(row: "np.ndarray[tuple[int], np.dtype[np.object_]]", grids: list[Grid
     if name not in cells.layers:
         return
     place = cells.layers.index(name) // cells.merged
-    around = [withStroke(linewidth=4, foreground="white")]
-    frame = Rectangle((bad.step - 0.5, place - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2, zorder=7)
-    frame.set(gid="birth", clip_on=False, path_effects=around)
-    axes.add_patch(frame)
+    marks.frame_birth(axes, cells, bad, place, map_inches(len(cells.heads)))
     layer = name if name in (INPUT, LOSS) else f"layer {name or '(root)'}"
     words = [layer, f"op {bad.op}" if bad.op else "", source_line(bad).replace("\\", "/").rpartition("/")[2]]
     high, left = place > len(cells.heads) / 2, panel > 1

@@ -13,13 +13,9 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 
 MISSING, FINITE, INF, NAN = 0, 1, 2, 3  # health of a value; ordered so that the larger is the worse
-FLOAT32_MAX = float(
-    np.finfo(np.float32).max
-)  # what a norm that overflowed is at least: its elements were finite
-MOST_COLUMNS = (
-    500  # steps side by side: two pixels each at 150 dpi, so that no column can fall between pixels
-)
-MOST_ROWS = 400  # layers one below the other: about three pixels each on the tallest page
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # what a norm that overflowed is at least: its elements were finite
+MOST_COLUMNS = 500  # steps side by side: two pixels each at 150 dpi, so that no column can fall between pixels
+MOST_ROWS = 320  # layers one below the other: about three pixels each on the tallest page
 
 
 class NothingToDraw(Exception):
@@ -74,9 +70,7 @@ def value_curves(trace: Trace, kind: str, column: str = "value") -> tuple[Curve,
     subjects, index = _in_order(rows["subject"])
     for subject, mine in zip(subjects, _split(rows, index, len(subjects)), strict=True):
         known = trace.subjects.get(int(subject))
-        curves.append(
-            Curve(known.name if known else "", _spread(mine["step"]), mine[column].astype(np.float64))
-        )
+        curves.append(Curve(known.name if known else "", _spread(mine["step"]), mine[column].astype(np.float64)))
     return tuple(curves)
 
 
@@ -216,9 +210,7 @@ def together(*parts: Points) -> Points:
     """Several sets of points as one."""
     layers = tuple(dict.fromkeys(layer for part in parts for layer in part.layers))
     place = {layer: number for number, layer in enumerate(layers)}
-    index = [
-        np.array([place[layer] for layer in part.layers] or [0], dtype=np.int64)[part.layer] for part in parts
-    ]
+    index = [np.array([place[layer] for layer in part.layers] or [0], dtype=np.int64)[part.layer] for part in parts]
     return Points(
         layers,
         np.concatenate(index),

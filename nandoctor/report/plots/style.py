@@ -27,9 +27,7 @@ INK = "#1A1A1A"
 QUIET = "#6B6B6B"
 FAINT = "#C9C9C9"
 LINE_COLOURS = ("#0072B2", "#009E73", "#7A4FA3", "#56B4E9", "#4D4D4D", "#CC79A7")
-MAGNITUDES = ListedColormap(
-    matplotlib.colormaps["Blues"](range(28, 256)), "magnitude"
-)  # its palest are no-value's
+MAGNITUDES = ListedColormap(matplotlib.colormaps["Blues"](range(28, 256)), "magnitude")  # its palest are no-value's
 
 WIDTH = 10.0  # inches
 DPI = 150
@@ -125,9 +123,7 @@ def new_figure() -> Figure:
 
 def _told(trace: Trace) -> str:
     command = trace.header.get("command")
-    words = (
-        " ".join(str(word) for word in command) if isinstance(command, (list, tuple)) else str(command or "")
-    )
+    words = " ".join(str(word) for word in command) if isinstance(command, (list, tuple)) else str(command or "")
     steps = f"{trace.steps:,} step{'' if trace.steps == 1 else 's'}"
     alive = "still running" if trace.alive else ""
     parts = [plain(trace.path.replace("\\", "/").rpartition("/")[2], 40), plain(words, 70), steps, alive]
