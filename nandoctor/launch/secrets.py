@@ -42,7 +42,9 @@ _ORDINARY = re.compile(  # special tokens of a tokenizer, keys of a table, a swi
     r"|no[_-][\w-]+)",
     re.IGNORECASE,
 )
-_PLAIN = re.compile(r"[\"']?(?:[+-]?[\d.,:eE_+-]{1,9}|true|false|none|null|yes|no|on|off|auto|lambda|\S+\.py)[\"']?", re.I)
+_PLAIN = re.compile(
+    r"[\"']?(?:[+-]?[\d.,:eE_+-]{1,9}|true|false|none|null|yes|no|on|off|auto|lambda|\S+\.py)[\"']?", re.I
+)
 
 # values that tell by their look
 _ISSUED = re.compile(

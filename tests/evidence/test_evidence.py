@@ -133,3 +133,38 @@ def test_the_right_order_of_scaler_calls_is_no_misuse():
         made.row("scaler", call, "scaler", value=1.0)
     scaler = gather(made.trace()).scaler
     assert scaler is not None and scaler.unscaled_twice is None and scaler.stepped_without_update is None
+
+
+def normalised(left: float) -> Run:
+    """Three layers, the middle one BatchNorm over two rows, which passes `left` of its gradient on."""
+    made = Run()
+    for _ in range(3):
+        made.row("batchnorm_count", "bn", module="BatchNorm1d", value=2.0)
+        made.row("loss", "loss", "loss", value=2.0)
+        for name, module, size in (("head", "Linear", 1.0), ("bn", "BatchNorm1d", 0.5), ("fc", "Linear", 0.5 * left)):
+            made.tensor("output_gradient", name, size, (2, 8), module=module)
+        made.row("step", "step", "call", value=1.0)
+    return made
+
+
+def test_what_batchnorm_leaves_of_the_gradient_is_read_behind_it():
+    norm = gather(normalised(1e-6).trace()).batchnorm
+    assert norm is not None and (norm.most, norm.collapse_layer) == (2, "bn")
+    assert norm.collapse == pytest.approx(1e-6)
+
+
+def test_a_gradient_that_dies_elsewhere_is_not_put_down_to_batchnorm():
+    made = normalised(1.0)
+    made.tensor("output_gradient", "far", 1e-9, (2, 8), module="Linear")
+    norm = gather(made.trace()).batchnorm
+    assert norm is not None and norm.collapse == pytest.approx(1.0)
+
+
+def test_start_and_second_half_of_the_loss_are_read_apart():
+    loss = gather(trace(loss=" ".join(["9"] * 20 + ["4"] * 19 + ["1"]), gradient_norm=3.0)).loss
+    assert loss is not None and (loss.early, loss.late_low) == (9, 1) and loss.late_high == pytest.approx(4)
+
+
+def test_the_last_gradient_norm_is_a_median():
+    gradients = gather(trace(loss=2.0, gradient_norm="8 8 8 8 8 8 8 8 8 8 1 1 1 1 1 1 1 1 1 90")).gradients
+    assert gradients is not None and gradients.end == 1

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import detach, item
+from ..stats import detach, item, measurable
 from .weights import Weights
 
 
@@ -43,6 +43,8 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
 def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     """One call of backward begins."""
     recorder = run.recorder
+    if not measurable(loss):
+        return  # a meta or fake tensor: nothing trains
     recorder.claim()
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
     value = run.scaled_losses.get(id(loss), given)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..run import Run
-from ..stats import detach, ends, is_bad, item, measurable, measure
+from ..stats import detach, ends, is_bad, item, measurable, measure, plain
 
 SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
 
@@ -88,8 +88,7 @@ class Weights:
     def gradients(self, watched: list[Watched], scale: float | None) -> tuple[float, bool]:
         """Rows for all gradients; (total norm, all finite)."""
         run, recorder = self.run, self.run.recorder
-        pairs = [(w, w.parameter.grad) for w in watched if w.parameter.grad is not None]
-        pairs = [(w, g) for w, g in pairs if measurable(g)]
+        pairs = [(w, grad) for w in watched if (grad := plain(w.parameter.grad)) is not None]
         flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
         total = 0.0
         bad = False
@@ -120,19 +119,19 @@ class Weights:
     def after(self, watched: list[Watched]) -> list[Watched]:
         """Rows for weights and updates; returns the parameters that are not finite now."""
         recorder = self.run.recorder
-        plain = [w for w in watched if measurable(w.parameter)]
+        held = [(w, value) for w in watched if (value := plain(w.parameter)) is not None]
         broken = []
-        for w, norm in zip(plain, norms([detach(w.parameter) for w in plain]), strict=True):
+        for (w, value), norm in zip(held, norms([detach(value) for _, value in held]), strict=True):
             bad = not math.isfinite(norm) and is_bad(w.parameter)
             if bad:
                 broken.append(w)
                 w.sampled = w.before
             if w.wanted:
-                low, high = (item(end) for end in ends(w.parameter)) if bad else (0.0, 0.0)
+                low, high = (item(end) for end in ends(value)) if bad else (0.0, 0.0)
                 recorder.add("weight", w.weight, (low, high, norm), w.parameter, NORM_ONLY | (BAD if bad else 0))
             if bad and not self.bad_after_step:
-                recorder.nonfinite_detail(w.weight, w.parameter)
-        moved = [(w, w.before) for w in plain if w.before is not None]
+                recorder.nonfinite_detail(w.weight, value)
+        moved = [(w, w.before) for w, _ in held if w.before is not None]
         if moved:
             samples = [_sample(w) for w, _ in moved]
             for (w, _), norm in zip(moved, norms(samples), strict=True):

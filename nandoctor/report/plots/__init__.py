@@ -46,5 +46,6 @@ def draw(what: str, trace: Trace) -> Figure:
 def render(figure: Figure, file_format: str) -> bytes:
     """The figure as a png, svg or pdf file."""
     with style.applied(), io.BytesIO() as file:
+        style.settle(figure)
         figure.savefig(file, format=file_format, metadata=_METADATA[file_format])
         return file.getvalue()

@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from nandoctor.evidence import Bad
 from nandoctor.report.plots.events import birthplace
@@ -109,6 +110,18 @@ def dress(
             handletextpad=0.5,
         ).set_in_layout(False)  # fmt: skip
     return figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay the page out once, rounded: the solver's last bits differ from run to run, and files would with them."""
+    if not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        for which in ("original", "active"):
+            left, bottom, width, height = axes.get_position(original=which == "original").bounds
+            axes.set_position(tuple(round(side, 5) for side in (left, bottom, width, height)), which=which)
 
 
 def _legend_columns(entries: Sequence[Entry]) -> int:
