@@ -194,7 +194,7 @@ def _candidates(findings: Iterable[Finding], full: bool) -> Part:
 def _listed(title: str, texts: Iterable[str], most: int | None) -> Part:
     texts = list(texts)
     shown = texts if most is None else texts[:most]
-    longest = 800 if most is None else 2 * COLUMNS - 10
+    longest = 800 if most is None else 3 * COLUMNS - 20
     items = tuple(tuple(_wrapped(f"- {text}", "  ", hanging="    ", longest=longest)) for text in shown)
     return Part(("", title), items, len(texts) - len(shown))
 

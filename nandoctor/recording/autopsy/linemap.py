@@ -228,5 +228,17 @@ def _is_default_device(mode: Any) -> bool:
 
 def operation(node: Any, line: Line | None) -> str:
     """The public name of the operation: as the user called it where the map knows, else by the node's class."""
+    if line is not None and line.op:
+        return line.op
     kind = stem(node)[0]
-    return line.op if line is not None and line.op else public_name(kind)
+    if kind == "Convolution":
+        return f"conv_transpose{rank(node)}d" if getattr(node, "_saved_transposed", False) else f"conv{rank(node)}d"
+    return public_name(kind)
+
+
+def rank(node: Any) -> int:
+    """Spatial dimensions of a convolution's output."""
+    try:
+        return len(node._input_metadata[0].shape) - 2
+    except (AttributeError, IndexError, RuntimeError):
+        return 2
