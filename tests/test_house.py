@@ -15,7 +15,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 MAX_FILE_LINES = 300
 # without docstrings (the pages of `explain`), comments and blank lines. house.md began at 5,000 for the main job,
 # before seven pictures, the remedies of five documents and a graph autopsy were in
-MAX_CODE_LINES = 9500
+MAX_CODE_LINES = 10_000
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version

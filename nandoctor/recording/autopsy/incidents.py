@@ -8,6 +8,7 @@ from torch import Tensor
 from ..frames import user_place
 from ..incident import Incident, Place
 from ..names import Layer
+from ..quiet import quiet
 from ..run import Run, sequence_number
 from ..stats import is_bad
 from . import variables
@@ -91,7 +92,9 @@ class Alarms:
             return
         self.examined.add(order(node))
         self.lines.stop()
-        self._file(self._trace("loss", loss))
+        with quiet():
+            incident = self._trace("loss", loss)
+        self._file(incident)
 
     def bad_output(self, output: Tensor) -> None:
         """A model returned NaN or Inf and the user's guard looks at it."""
