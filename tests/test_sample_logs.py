@@ -13,7 +13,8 @@ SAMPLES = sorted((Path(__file__).parent.parent / "sample_logs").glob("*.parquet"
 
 def test_there_is_one_for_each_cause_of_the_main_job():
     assert {path.stem for path in SAMPLES} >= {
-        "lr-too-high", "exploding-gradients", "fp16-overflow", "bad-input-data", "batchnorm-tiny-batch", "masked-softmax",
+        "lr-too-high", "exploding-gradients", "fp16-overflow", "bad-input-data", "batchnorm-tiny-batch",
+        "masked-softmax",
         "unsafe-op", "bad-initialization", "healthy",
     }  # fmt: skip
 
