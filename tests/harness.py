@@ -159,7 +159,10 @@ class Workplace:
 
     def execute(self, command: list[str]) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
         out = self.folder / "digest.json"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CORPUS_DIGEST": str(out),
+        # `python` is the one that runs the tests: a trace holds the command, and a sample must name no machine's paths
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+                       "CORPUS_DIGEST": str(out),
                        "PYTHONPATH": str(TESTS / "epilogue"), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True,
                               timeout=TIMEOUT)  # fmt: skip
@@ -195,7 +198,7 @@ def run_recorded(program: str, keep: Path) -> Run:
     place = Workplace(program)
     try:
         trace = place.folder / "run.parquet"
-        command = [sys.executable, "-m", "nandoctor", "record", "-o", str(trace), "--", sys.executable, place.file]
+        command = [sys.executable, "-m", "nandoctor", "record", "-o", str(trace), "--", "python", place.file]
         done, digest = place.execute(command)
         stderr = place.mask(done.stderr)
         own, said = split_said(stderr)
