@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import _C, Tensor
 
 NOT_MEASURED = math.nan
 detach = torch._C.TensorBase.detach  # torch's own: Tensor.detach and Tensor.item are watched (probes/guards.py)
@@ -34,11 +34,17 @@ def measurable(tensor: Tensor) -> bool:
     return (
         tensor.dtype in _HALF_BYTES
         and tensor.layout is torch.strided
-        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and _is_dense(tensor)
         and tensor.device.type != "meta"
         and tensor.numel() > 0
         and not tensor.is_nested
     )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Not a tensor that dispatches to Python (DTensor, FakeTensor, a wrapper): those hold no values of their own."""
+    kind = type(tensor)
+    return kind is Tensor or kind is torch.nn.Parameter or not _C._dispatch_keys(tensor).has(_C.DispatchKey.Python)
 
 
 def is_countable(tensor: Tensor) -> bool:
@@ -47,7 +53,7 @@ def is_countable(tensor: Tensor) -> bool:
         not tensor.is_floating_point()
         and not tensor.is_complex()
         and tensor.layout is torch.strided
-        and type(tensor) is Tensor
+        and _is_dense(tensor)
         and tensor.device.type == "cpu"
         and not tensor.is_quantized
         and tensor.numel() > 0
