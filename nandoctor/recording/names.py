@@ -55,6 +55,7 @@ class Model:
     names: "Names"
     variable: str  # what the user calls it
     parameters: dict[int, "Held"] = field(default_factory=dict)  # by id
+    looked: bool = False  # its first weights were recorded
 
     def prefixed(self, path: str) -> str:
         if not self.names.several or not self.variable:
@@ -85,6 +86,7 @@ class Names:
         top = self._top(module)
         model = next((known for known in self.models if known.ref() is top), None)
         if model is None:
+            self._forget_the_dead()
             model = Model(weakref.ref(top), self, variable_of(top))
             if not is_loss(top):
                 self.models.append(model)
@@ -95,6 +97,12 @@ class Names:
                 weakref.ref(module), model, variable_of(module), type(module).__name__, not module._modules
             )
         return found
+
+    def _forget_the_dead(self) -> None:
+        """Models come and go in a sweep; ids are used again."""
+        self.models = [known for known in self.models if known.ref() is not None]
+        self._layers = {key: layer for key, layer in self._layers.items() if layer.ref() is not None}
+        self._parents = {key: entry for key, entry in self._parents.items() if entry[0]() is not None}
 
     def known(self, module: nn.Module) -> Layer | None:
         layer = self._layers.get(id(module))

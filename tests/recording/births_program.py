@@ -71,7 +71,7 @@ def forget():
     lines = alarms.lines
     lines.stop()
     lines.graphs = 0
-    for held in (lines.known, alarms.singular, lines.noted, alarms.examined, weights.looked, weights.known):
+    for held in (lines.known, alarms.singular, lines.noted, alarms.examined, weights.known):
         held.clear()
     alarms.filed, alarms.hazards = 0, []
     weights.bad_after_step = False

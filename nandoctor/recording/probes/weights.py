@@ -41,7 +41,6 @@ class Watched:
 @dataclass
 class Weights:
     run: Run
-    looked: set[int] = field(default_factory=set)  # parameters whose first values were recorded
     known: "weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], list[Watched]]]" = field(
         default_factory=weakref.WeakKeyDictionary
     )  # by optimizer
@@ -70,9 +69,9 @@ class Weights:
         run = self.run
         for model in run.names.models:
             top = model.ref()
-            if top is None or id(top) in self.looked or not model.parameters:
+            if top is None or model.looked or not model.parameters:
                 continue
-            self.looked.add(id(top))
+            model.looked = True
             for path, module in run.names.modules(top):
                 for name, value in module._parameters.items():
                     if value is None or not measurable(value):
