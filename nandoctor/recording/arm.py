@@ -3,7 +3,7 @@
 import os
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, scaler
+from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, saved, scaler
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
@@ -25,6 +25,7 @@ def arm() -> Run:
     clip.install(run, alarms, weights)
     data.install(run)
     checkpoint.install(run)
+    saved.install(run)
     guards.install(run, alarms)
     exit.install(run, alarms)
     compiled.install(run, alarms)

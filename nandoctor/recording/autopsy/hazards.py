@@ -94,16 +94,16 @@ SINGULAR: dict[str, Reader] = {
     "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
     "LinalgEig": _equal_eigenvalues("eigenvalues"),
 }  # fmt: skip
-def _can_be_singular(node: Any) -> bool:
+def _can_be_singular(graph: Graph, node: Any) -> bool:
     """Not x ** 2 nor x / constant, which are everywhere and harmless."""
     kind = stem(node)[0]
     if kind == "Pow":
-        exponent = getattr(node, "_saved_exponent", None)
+        exponent = graph.saved(node, "exponent")
         return not isinstance(exponent, (int, float)) or exponent < 1
     if kind == "Div":
         edges = node.next_functions
         if len(edges) < 2 or edges[1][0] is None:
-            divisor = getattr(node, "_saved_other", None)
+            divisor = graph.saved(node, "other")
             return isinstance(divisor, Tensor) and divisor.dim() > 0
     return kind in SINGULAR
 
@@ -127,7 +127,7 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
     """The singular operations of a graph whose operands could be read; on a CPU only those that stand at the point."""
     found = []
     for node in graph.nodes:
-        if not _can_be_singular(node):
+        if not _can_be_singular(graph, node):
             continue
         reader = SINGULAR[stem(node)[0]]
         try:
@@ -170,6 +170,6 @@ def first(singular: list[Hazard]) -> Hazard:
     return max([hazard for hazard in singular if not hazard.fed] or singular, key=lambda hazard: hazard.number)
 
 
-def has_singular(nodes: list[Any]) -> bool:
+def has_singular(graph: Graph) -> bool:
     """Whether each backward of this model must be looked at beforehand."""
-    return any(_can_be_singular(node) for node in nodes)
+    return any(_can_be_singular(graph, node) for node in graph.nodes)

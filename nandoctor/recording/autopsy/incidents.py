@@ -81,7 +81,7 @@ class Alarms:
             self.lines.learn(graph.nodes)
         elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
             self.lines.start()  # the next graph is noted
-        self.singular[size] = has_singular(graph.nodes)
+        self.singular[size] = has_singular(graph)
         if self.singular[size]:
             self.hazards = hazards(graph, self.lines)
 

@@ -13,7 +13,8 @@ class Block(nn.Module):
 
     def forward(self, x):
         calls.append(1)
-        return self.drop(torch.tanh(self.linear(x)))
+        x = torch.tanh(self.linear(x)) / (x.abs().sum(1, keepdim=True) + 1)
+        return self.drop(torch.sqrt(x.abs() + 1) ** torch.full((4,), 1.5) + torch.log(x * x + 1))
 
 
 for reentrant in (True, False):
