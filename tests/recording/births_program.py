@@ -60,13 +60,11 @@ def forget():
     names.several = False
     recorder.step = recorder.batch = recorder.micro = 0
     kept = {"recorder": recorder, "names": names, "thread": run.thread}
-    fresh = Run.__new__(Run)
     for field in dataclasses.fields(Run):
         if field.name in kept:
             continue
         value = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         setattr(run, field.name, value)
-    del fresh
     run.stale = True
     lines = alarms.lines
     lines.stop()
