@@ -90,7 +90,7 @@ class Run:
     loss_finite: bool = True  # of the last backward
     scale: float | None = None  # loss scale in force
     scaled_losses: dict[int, float] = field(default_factory=dict)  # id of a scaled loss -> its value before scaling
-    unscaled: set[int] = field(default_factory=set)  # optimizers whose gradients were unscaled since the last update
+    unscaled: bool = False  # gradients were unscaled since the GradScaler's last update
     clipped: bool = False  # since the last step
     checked_gradients: bool = True  # since the last backward
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict

@@ -106,7 +106,7 @@ def measure(tensor: Tensor) -> Stats:
     return Stats(item(low), item(high), item(torch.linalg.vector_norm(x, dtype=_WIDER.get(x.dtype))))
 
 
-def is_bad(tensor: Tensor) -> bool:
+def is_bad(tensor: Tensor | None) -> bool:
     """Exact: does it hold a NaN or an Inf? Synchronises; for alarms only."""
     readable = plain(tensor)
     if readable is None:

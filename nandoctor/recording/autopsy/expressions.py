@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..frames import relative
 from ..incident import Operand, Place
+from ..stats import is_bad
 from .operations import public_function
 from .values import describe
 
@@ -167,7 +168,7 @@ class _Search:
 def _bad(value: Any) -> bool:
     if isinstance(value, float):
         return value != value or value in (float("inf"), float("-inf"))
-    return isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value.detach()).all())
+    return isinstance(value, Tensor) and is_bad(value)
 
 
 def _described(value: Any) -> list[Operand]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..incident import Operand, Place
 from ..names import Layer
+from ..stats import is_bad
 from .computed import Values
 from .linemap import LineMap, operation
 from .operations import stem
@@ -94,6 +95,8 @@ SINGULAR: dict[str, Reader] = {
     "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
     "LinalgEig": _equal_eigenvalues("eigenvalues"),
 }  # fmt: skip
+
+
 def _can_be_singular(graph: Graph, node: Any) -> bool:
     """Not x ** 2 nor x / constant, which are everywhere and harmless."""
     kind = stem(node)[0]
@@ -126,6 +129,7 @@ class Hazard:
 def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
     """The singular operations of a graph whose operands could be read; on a CPU only those that stand at the point."""
     found = []
+    values = Values(graph)
     for node in graph.nodes:
         if not _can_be_singular(graph, node):
             continue
@@ -140,22 +144,17 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
         if not isinstance(operand, Tensor):
             operand = graph.saved(node, "result")
         known = isinstance(operand, Tensor) and operand.device.type == "cpu"
-        values = Values(graph)
-        fed = known and any(_is_bad(values.input(node, edge)) for edge in range(len(node.next_functions)))
+        fed = known and any(is_bad(values.input(node, edge)) for edge in range(len(node.next_functions)))
         made = values.compute(node) if known and not fed else None
         call, line = lines.run.locate(order(node)), lines.lookup(node, graph.nodes)
         found.append(
             Hazard(
                 order(node), singular, call.layer if call is not None else None, call is None or call.loss,
                 operation(node, line), line.place if line is not None else Place(),
-                describe("operand", operand) if known else None, fed, _is_bad(made),
+                describe("operand", operand) if known else None, fed, is_bad(made),
             )  # fmt: skip
         )
     return found
-
-
-def _is_bad(value: Tensor | None) -> bool:
-    return value is not None and value.is_floating_point() and not bool(torch.isfinite(value).all())
 
 
 def first(singular: list[Hazard]) -> Hazard:

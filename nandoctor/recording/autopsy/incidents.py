@@ -1,7 +1,6 @@
 """Alarms: a loss, gradient or weight is not finite. Each becomes one incident with the birth of the value."""
 
 import math
-from typing import Any
 
 from torch import Tensor
 
@@ -101,17 +100,14 @@ class Alarms:
         if output.grad_fn is not None:
             self.non_finite_loss(output)
 
-    def evaluation(self, layer: Layer, output: Tensor) -> None:
+    def evaluation(self, output: Tensor) -> None:
         """A model in evaluation mode returned NaN or Inf."""
         if self.run.recorder.step == 0 or self.filed or self._full():
             return  # before training nothing is sick yet; after an incident it is its consequence
-        incident = self._new("evaluation", mode="eval")
+        incident = self.run.incident("evaluation", mode="eval")
         birth = self.origin.first_birth()
-        bad = self.origin.bad_parameters()
-        if bad is not None:
-            self.origin.from_weights(incident, *bad)
-        elif self.run.bad_data:
-            self.origin.from_data(incident, self.run.bad_data[0])
+        if self.origin.already_bad(incident):
+            pass
         elif birth is not None:
             self.origin.from_module(incident, birth)
         else:
@@ -123,17 +119,13 @@ class Alarms:
         """A number that evaluation computed without a graph is not finite, and somebody looks at it."""
         if self.run.recorder.step == 0 or self.filed or self._full():
             return
-        incident = self._new("evaluation", mode="eval", phase="loss", method="module", place=place)
+        incident = self.run.incident("evaluation", mode="eval", phase="loss", method="module", place=place)
         incident.kind, incident.dtype = kind_of(value), str(value.dtype).removeprefix("torch.")
         incident.unknown = "evaluation builds no graph: the operation that made this number was not seen"
-        bad = self.origin.bad_parameters()
-        if bad is not None:
-            self.origin.from_weights(incident, *bad)
-        elif self.run.bad_data:
-            self.origin.from_data(incident, self.run.bad_data[0])
+        self.origin.already_bad(incident)
         self._file(incident)
 
-    def gradients(self, parameters: list[tuple[str, Tensor]], place: Place | None = None) -> None:
+    def gradients(self, parameters: list[tuple[str, Tensor]]) -> None:
         """Gradients are not finite after a backward; if its loss was, they were born in backward."""
         run = self.run
         if run.checked_gradients:
@@ -141,7 +133,7 @@ class Alarms:
         run.checked_gradients = True
         if not run.loss_finite or self._full():
             return
-        incident = self._new("gradient", phase="backward", method="gradients")
+        incident = self.run.incident("gradient", phase="backward", method="gradients")
         grad = next(p.grad for _, p in parameters if p.grad is not None and is_bad(p.grad))
         incident.kind, incident.dtype = kind_of(grad), str(grad.dtype).removeprefix("torch.")
         seen = self.watch.birth_in_backward()
@@ -157,7 +149,7 @@ class Alarms:
         """A weight is not finite after the step although its gradient was."""
         if self._full():
             return
-        incident = self._new("weight", phase="optimizer", op=optimizer, method="weights")
+        incident = self.run.incident("weight", phase="optimizer", op=optimizer, method="weights")
         incident.layer, incident.module, incident.tensor = name.rpartition(".")[0], kind, name
         incident.place, incident.writer = user_place(), "optimizer"
         incident.kind, incident.dtype = kind_of(parameter), str(parameter.dtype).removeprefix("torch.")
@@ -169,7 +161,7 @@ class Alarms:
     def foreign_weight(self, name: str, kind: str | None, parameter: Tensor) -> None:
         """A weight was not finite before this step, which was given finite gradients."""
         if not self._full():
-            incident = self._new("weight")
+            incident = self.run.incident("weight")
             self.origin.from_weights(incident, name, kind, parameter)
             self._file(incident)
 
@@ -182,7 +174,7 @@ class Alarms:
         run.checked_gradients = True
         if self.skipped < MAX_SKIPPED:
             self.skipped += 1
-            incident = self._new("gradient", phase="backward", skipped=True, method="gradients")
+            incident = self.run.incident("gradient", phase="backward", skipped=True, method="gradients")
             self.origin.from_trail(incident, [])
             run.recorder.incident(incident)
 
@@ -197,14 +189,14 @@ class Alarms:
         found = Search(graph, self.run.flags).birth()
         if graph.hooked and found is not None and not found.certain:
             found = None  # what it was given lies in a checkpointed block
-        incident = self._new(alarm, kind=kind_of(loss), dtype=str(loss.dtype).removeprefix("torch."))
-        bad = self.origin.bad_parameters()
+        incident = self.run.incident(alarm, kind=kind_of(loss), dtype=str(loss.dtype).removeprefix("torch."))
+        bad, birth = self.origin.bad_parameters(), self.origin.first_birth()
         if bad is not None and (found is None or found.kind != "operation" or self.run.recorder.step == 0):
             self.origin.from_weights(incident, *bad)
         elif found is not None:
             self.origin.from_graph(incident, found, graph)
-        elif self.origin.first_birth() is not None:
-            self.origin.from_module(incident, self.origin.first_birth())  # type: ignore[arg-type]
+        elif birth is not None:
+            self.origin.from_module(incident, birth)
         elif self.run.bad_data:
             self.origin.from_data(incident, self.run.bad_data[0])
         else:
@@ -218,9 +210,6 @@ class Alarms:
         return incident
 
     # --- filing ----------------------------------------------------------------------------------------------
-    def _new(self, alarm: str, **fields: Any) -> Incident:
-        return self.run.incident(alarm, **fields)
-
     def _full(self) -> bool:
         return self.filed >= MAX_INCIDENTS
 

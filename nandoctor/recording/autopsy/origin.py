@@ -135,22 +135,20 @@ class Origin:
 
     def from_trail(self, incident: Incident, parameters: list[tuple[str, Tensor]]) -> None:
         trail = self.run.trail
-        first = next((place for place, reached in enumerate(trail) if reached.bad), None)
+        worse = next((place for place, reached in enumerate(trail) if reached.bad), None)
         layer: Layer | None = None
-        if first is not None and first > 0:
-            before = trail[first - 1]
-            layer, incident.dtype = before.layer, trail[first].dtype
+        if worse is not None and worse > 0:
+            before = trail[worse - 1]
+            layer, incident.dtype = before.layer, trail[worse].dtype
             if before.largest < (HALF_HUGE if before.dtype == "float16" else HUGE):
-                incident.operands = [
-                    Operand("gradient", before.dtype, [], -before.largest, before.largest)
-                ]
+                incident.operands = [Operand("gradient", before.dtype, [], -before.largest, before.largest)]
                 incident.unknown = (
                     f"the gradient that reached {layer.name} was finite and ordinary (at most {before.largest:.3g}), "
-                    f"the next one, at {trail[first].layer.name}, was not: an operation between the two made it, and "
+                    f"the next one, at {trail[worse].layer.name}, was not: an operation between the two made it, and "
                     "none with a singular derivative was seen there (a custom autograd function?)"
                 )
                 return
-        elif first is None:
+        elif worse is None:
             for name, parameter in parameters:
                 if parameter.grad is not None and is_bad(parameter.grad):
                     owner = name.rpartition(".")[0]
@@ -182,6 +180,17 @@ class Origin:
     def first_birth(self) -> Birth | None:
         return next((birth for birth in self.run.births if birth.inputs_finite), None)
 
+    def already_bad(self, incident: Incident) -> bool:
+        """Weights or data that were bad before anything was computed of them, if there are such."""
+        bad = self.bad_parameters()
+        if bad is not None:
+            self.from_weights(incident, *bad)
+        elif self.run.bad_data:
+            self.from_data(incident, self.run.bad_data[0])
+        else:
+            return False
+        return True
+
     def bad_parameters(self) -> tuple[str, str | None, Tensor] | None:
         """A parameter or buffer of a known model that is not finite now."""
         for model in self.run.names.models:
@@ -190,9 +199,9 @@ class Origin:
                 continue
             for path, module in self.run.names.modules(top):
                 # running statistics take over what came in; they are to blame only where they are used, not made
-                statistics = [] if module.training else [("running_mean", module._buffers.get("running_mean"))]
-                statistics += [] if module.training else [("running_var", module._buffers.get("running_var"))]
-                for name, value in (*module._parameters.items(), *statistics):
+                statistics = () if module.training else ("running_mean", "running_var")
+                buffers = [(name, value) for name, value in module._buffers.items() if name in statistics]
+                for name, value in (*module._parameters.items(), *buffers):
                     if value is not None and measurable(value) and is_bad(value):
                         return model.prefixed(f"{path}.{name}" if path else name), type(module).__name__, value
         return None
@@ -203,7 +212,7 @@ class Origin:
             return None
         name, kind = self.run.names.parameter(variable)
         if not name:
-            name = variables.name_of(variable) or ("" if isinstance(variable, nn.Parameter) else "")
+            name = variables.name_of(variable)
             if not isinstance(variable, nn.Parameter) and self.run.bad_data:
                 return None
         return name or "parameter", kind, variable

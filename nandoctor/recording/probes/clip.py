@@ -1,5 +1,6 @@
 """Gradient clipping by torch's functions: max_norm, and the norm that was there before."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor
 from ...trace.schema import SCALED
 from ..attach import wrap_function
 from ..autopsy.incidents import Alarms
-from ..frames import user_place
 from ..run import Run
+from ..stats import is_bad
 from .weights import Weights
 
 
@@ -21,14 +22,10 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
         scaled = SCALED if run.scale is not None and not run.unscaled else 0
         recorder.value("clip", recorder.subject("clip_grad_norm_", "call"), norm, scaled, second=float(max_norm))
         run.clipped = True
-        if norm != norm or norm in (float("inf"), -float("inf")):
-            watched = [w for _, members in weights.known.values() for w in members if w.ref() is not None]
-            if not scaled and any(w.parameter.grad is not None for w in watched):
-                from ..stats import is_bad
-
-                bad = [(w.name, w.parameter) for w in watched if w.parameter.grad is not None]
-                if any(is_bad(p.grad) for _, p in bad if p.grad is not None) and run.scale is None:
-                    alarms.gradients(bad, user_place())
+        if not math.isfinite(norm) and run.scale is None:
+            watched = weights.alive()
+            if any(is_bad(w.parameter.grad) for w in watched):
+                alarms.gradients([(w.name, w.parameter) for w in watched])
 
     def by_value(_: Any, parameters: Any, clip_value: float = 0.0, *__: Any, **___: Any) -> None:
         recorder.value("clip", recorder.subject("clip_grad_value_", "call"), float("nan"), 0, second=float(clip_value))

@@ -15,7 +15,7 @@ from ..autopsy.births import leaf_birth
 from ..autopsy.incidents import Alarms
 from ..names import Layer, is_loss
 from ..nested import tensors
-from ..run import MAX_CALLS, BadTensor, Call, Run, sequence_number
+from ..run import MAX_CALLS, Call, Run, sequence_number
 from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
@@ -89,7 +89,7 @@ def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *r
     if layer.leaf:
         record_leaf(run, module, layer, number, args, kwargs, output, start, end)
     if outermost:
-        end_root(run, alarms, layer, args, kwargs, output, graph, loss)
+        end_root(run, alarms, layer, args, kwargs, output, loss)
 
 
 def in_place_of_loss(run: Run, module: nn.Module, layer: Layer, output: Any) -> bool:
@@ -134,9 +134,8 @@ def record_leaf(
 
 
 def end_root(
-    run: Run, alarms: Alarms, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-    graph: bool, loss: bool,
-) -> None:  # fmt: skip
+    run: Run, alarms: Alarms, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, loss: bool
+) -> None:
     """The outermost module call ends: its inputs, and whether what it returned is finite."""
     if not loss:
         record_inputs(run, layer, args, kwargs)
@@ -147,7 +146,7 @@ def end_root(
         if bad if last is not None and last() is tensor else is_bad(tensor):
             run.bad_outputs.append(weakref.ref(tensor))
             if run.mode == "eval":
-                alarms.evaluation(layer, tensor)
+                alarms.evaluation(tensor)
             break
 
 
@@ -172,5 +171,3 @@ def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[st
             if not any(bad.source == "batch" for bad in run.bad_data):
                 run.bad_data.append(find_bad(tensor, path, first, kind, "input", layer.name))
 
-
-__all__ = ["BadTensor", "install"]

@@ -10,7 +10,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from ..attach import watch_method
 from ..autopsy.incidents import Alarms
-from ..frames import user_place
 from ..run import Run
 from ..stats import detach
 from .weights import Watched, Weights
@@ -75,7 +74,7 @@ class Optimizers:
             "gradient_norm", run.recorder.subject(f"{self.number(optimizer)}", "optimizer"), total
         )
         if not finite and not (found_inf is not None and float(found_inf) > 0):
-            self.alarms.gradients([(w.name, w.parameter) for w in watched], user_place())
+            self.alarms.gradients([(w.name, w.parameter) for w in watched])
 
     def number(self, optimizer: torch.optim.Optimizer) -> int:
         number = self.numbers.get(optimizer)
@@ -110,7 +109,7 @@ class Optimizers:
         run = self.run
         run.recorder.value("zero_grad", run.recorder.subject("zero_grad", "call"), 1.0)
         if not run.checked_gradients and run.loss_finite:
-            watched = [w for _, members in self.weights.known.values() for w in members if w.ref() is not None]
+            watched = self.weights.alive()
             if not watched:
                 return
             _, finite = self.weights.gradients(watched, None)
@@ -168,5 +167,3 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     return value if isinstance(value, (int, float, bool, str)) or value is None else str(value)
 
-
-__all__ = ["Optimizers", "install"]

@@ -27,7 +27,7 @@ def install(run: Run, alarms: Alarms, optimizers: Optimizers) -> None:
             run.scale = scale
             if name == "update":
                 recorder.value("loss_scale", recorder.subject("loss_scale", "call"), scale, second=_found_inf(scaler))
-                run.unscaled.clear()
+                run.unscaled = False
 
         return recorder.guard("scaler", seen)
 
@@ -42,7 +42,7 @@ def install(run: Run, alarms: Alarms, optimizers: Optimizers) -> None:
     wrap_function([Scaler], "scale", after=recorder.guard("scaler", scaled))
 
     def unscale_looked(scaler: Any) -> None:
-        run.unscaled.add(1)
+        run.unscaled = True
 
     watch_method(Scaler, "_unscale_grads_", recorder.guard("scaler", unscale_looked))
 

@@ -37,7 +37,6 @@ class Watched:
         return found
 
 
-
 @dataclass
 class Weights:
     run: Run
@@ -54,6 +53,10 @@ class Weights:
         if entry is None or entry[0] != key:
             entry = self.known[optimizer] = (key, [self._watch(p, n) for n, p in enumerate(parameters)])
         return entry[1]
+
+    def alive(self) -> list[Watched]:
+        """The parameters of all optimizers seen so far."""
+        return [w for _, members in self.known.values() for w in members if w.ref() is not None]
 
     def _watch(self, parameter: Tensor, number: int) -> Watched:
         from ..autopsy.variables import name_of
