@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test check samples docs screenshots overhead-demo clean
+.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo accuracy clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -65,8 +65,14 @@ screenshots: $(VENV)/.with-demo  ## draw the pictures of README.md anew from a r
 	nandoctor record --quiet -o $$d/run.parquet -- python demo/train_digits.py > /dev/null && \
 	$(BIN)/python docs/screenshots.py $$d/run.parquet; rm -rf $$d
 
+diagnose-large: $(VENV)/.with-demo  ## time and memory of diagnose on traces of 1, 3 and 10 million rows
+	$(BIN)/python benchmarks/diagnose_large.py
+
 overhead-demo: $(VENV)/.with-demo  ## what recording the demo costs in CPU time
 	$(BIN)/python benchmarks/demo_overhead.py
+
+accuracy: $(VENV)/.with-test  ## how often the verdict is right, on the reported half of clinic/ (long; goes on where it was)
+	$(BIN)/python -m clinic.accuracy $(CLINIC_ARGS)
 
 clean:  ## remove the venv, caches and what the demo wrote
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,13 +1,14 @@
 """Trace -> evidence -> causes -> a ranked Diagnosis."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nandoctor.causes import CAUSES
 from nandoctor.causes.cause import CannotSay, Cause, Remedy, Verdict
 from nandoctor.causes.failure import failed
-from nandoctor.errors import UserError, nothing_to_diagnose
+from nandoctor.errors import UserError, nothing_to_diagnose, unknown_cause
 from nandoctor.evidence import Bad, Crash, Evidence, fields, gather
 from nandoctor.trace.trace import Trace
 
@@ -39,6 +40,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a diagnosis was read from where nothing was recorded (nandoctor/logs), in sentences."""
+
+    said: str  # what happened; the first line where no cause is the verdict
+    sure: str  # how sure one can be from it
+    more: str  # which command tells more
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """`verdict` is the id of a cause, or healthy, or unknown."""
 
@@ -48,6 +58,7 @@ class Diagnosis:
     run: Run
     evidence: Evidence
     not_seen: tuple[str, ...]
+    reading: Reading | None = None  # None: a trace
 
     @property
     def healthy(self) -> bool:
@@ -61,9 +72,19 @@ def diagnose(path: str | Path) -> Diagnosis:
     return diagnose_trace(open_trace(Path(path)))
 
 
-def diagnose_trace(trace: Trace) -> Diagnosis:
+def known_causes(names: Iterable[str]) -> frozenset[str]:
+    """Ids as typed; UserError for one that is no cause."""
+    known = {cause.id for cause in CAUSES}
+    for name in names:
+        if name not in known:
+            raise unknown_cause(name, ", ".join(sorted(known)))
+    return frozenset(names)
+
+
+def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset()) -> Diagnosis:
+    """`muted` causes are not judged at all."""
     evidence = gather(trace)
-    answers = [(cause, cause.judge(evidence)) for cause in CAUSES]
+    answers = [(cause, cause.judge(evidence)) for cause in CAUSES if cause.id not in muted]
     findings = sorted(
         (_finding(cause, answer, evidence) for cause, answer in answers if isinstance(answer, Verdict)),
         key=lambda finding: -finding.confidence,
@@ -80,7 +101,7 @@ def diagnose_trace(trace: Trace) -> Diagnosis:
         first_nonfinite=evidence.bad,
         run=run,
         evidence=evidence,
-        not_seen=tuple(_not_seen(trace, evidence, lacking if sick else [])),
+        not_seen=(*_said_muted(muted), *_not_seen(trace, evidence, lacking if sick else [])),
     )
 
 
@@ -104,6 +125,10 @@ def _run(trace: Trace, evidence: Evidence) -> Run:
         alive=trace.alive,
         crash=evidence.crash,
     )
+
+
+def _said_muted(muted: frozenset[str]) -> tuple[str, ...]:
+    return (f"muted, not judged: {', '.join(sorted(muted))}",) if muted else ()
 
 
 def _trained(trace: Trace, evidence: Evidence) -> bool:

@@ -14,16 +14,19 @@ HOUSE = Path(__file__).parent.parent / "nandoctor"
 FILES = sorted(HOUSE.rglob("*.py"))
 MAX_FILE_LINES = 300
 # without docstrings (the pages of `explain`), comments and blank lines. house.md began at 5,000 for the main job,
-# before seven pictures, the remedies of five documents and a graph autopsy were in
-MAX_CODE_LINES = 10_000
+# before seven pictures and a graph autopsy were in; the twenty causes with a remedy for every row of the documents,
+# logs without a trace, the comparison of two runs and the forked probe brought it from 10,000 to 15,500
+MAX_CODE_LINES = 16_000
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
-    "cli": {"launch", "diagnosis", "report", "causes", "trace", "errors"},
+    "cli": {"launch", "logs", "diagnosis", "comparison", "report", "causes", "trace", "errors", "errors_compare"},
     "launch": {"trace", "errors"},
-    "report": {"diagnosis", "causes", "evidence"},
+    "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
+    "report": {"diagnosis", "comparison", "causes", "evidence"},
     "report/plots": {"trace", "causes", "evidence"},
     "diagnosis": {"causes", "evidence", "trace", "errors"},
+    "comparison": {"diagnosis", "causes", "evidence", "trace", "errors", "errors_compare"},
     "recording": {"trace.schema", "trace.spool"},
     "causes": {"evidence"},
     "evidence": {"trace.schema", "trace.trace"},
@@ -39,11 +42,12 @@ ONLY_IN = {  # third party -> places that may import it
     "rich": ("cli/", "report/"),
     "matplotlib": ("report/plots",),
     "torch": ("recording/",),
-    "numpy": ("trace/", "evidence/", "causes/", "report/plots", "diagnosis", "cli/show_rows"),
-    "pandas": ("trace/frame", "cli/", "report/"),
+    "numpy": ("logs/", "trace/", "evidence/", "causes/", "report/plots", "diagnosis", "cli/show_rows"),
+    "pandas": ("trace/frame", "cli/", "report/", "logs/tabular"),
+    "tensorboard": ("logs/events",),
 }
 RELATIVE = ("recording/", "evidence/", "causes/", "trace/schema.py", "trace/spool.py", "trace/trace.py")
-LATE = ("pandas", "pyarrow", "matplotlib", "nandoctor.trace.parquet")
+LATE = ("pandas", "pyarrow", "matplotlib", "tensorboard", "nandoctor.trace.parquet")
 HEAVY = {"pandas", "pyarrow", "matplotlib", "typer", "rich", "nandoctor"}
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: place(path))

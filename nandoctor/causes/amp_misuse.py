@@ -23,6 +23,7 @@ import re
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .remedies import repair_not_skip, stability_guide
+from .wording import num
 
 MESSAGES = re.compile(
     r"unscale_\(\) has already been called|unscale_\(\) is being called after step|"
@@ -31,6 +32,10 @@ MESSAGES = re.compile(
 )
 CRASHED = 0.97  # torch says it in words
 ORDER = 0.85  # seen in the order of calls
+FEW = 5  # steps
+MOST = 0.9  # of the steps: a habit of the loop
+PATIENCE = 20  # skips in a row: torch halves the scale at each, a millionth is left after twenty
+BACKED_OFF = 1 / 16
 CLIPS = 3  # a clip of scaled gradients seen so often is the loop, not an accident
 
 
@@ -52,9 +57,31 @@ def judge(e: Evidence) -> Answer:
     scale = e.precision.scale_first
     if clips >= CLIPS and (scale is None or scale > 1):
         facts.append(Fact(f"{clips} clips saw gradients still multiplied by the loss scale", clips, 0))
+    facts += _never(e)
     if not facts:
         return None
     return Verdict(CRASHED if crashed else ORDER, f"GradScaler is misused: {facts[0].fact}.", tuple(facts))
+
+
+def _never(e: Evidence) -> list[Fact]:
+    """What is left out of the loop altogether."""
+    calls, precision = e.scaler, e.precision
+    if calls is None:
+        return []
+    facts = []
+    if calls.seen_steps >= FEW and calls.stepped_scaled >= MOST * calls.seen_steps:
+        facts.append(Fact(f"{calls.stepped_scaled} steps used gradients still multiplied by the loss scale"))
+    if calls.steps >= FEW and calls.scaled == 0:
+        facts.append(Fact(f"{calls.steps} scaler.step calls, and the loss was never scaled", calls.scaled, calls.steps))
+    elif calls.steps >= FEW and (calls.unscaled_backwards or 0) >= MOST:
+        facts.append(Fact("backward is called on the loss itself, scaler.step divides its gradients by the scale"))
+    if calls.steps >= FEW and calls.updates == 0:
+        facts.append(Fact(f"{calls.steps} scaler.step calls, and update() was never called", 0, calls.steps))
+    first, last = precision.scale_first, precision.scale_last
+    if first and last and e.steps >= PATIENCE and precision.skipped >= MOST * e.steps and last >= BACKED_OFF * first:
+        text = f"{precision.skipped} of {e.steps} steps were skipped, and the scale only went from {num(first)}"
+        facts.append(Fact(f"{text} to {num(last)}", last, first))
+    return facts
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

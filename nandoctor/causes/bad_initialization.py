@@ -24,6 +24,7 @@ import math
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .course import learned_little
 from .domains import half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
@@ -34,6 +35,8 @@ CERTAIN = 0.95  # the weight was seen non-finite before any step
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
+NEXT_TO_NOTHING = 0.02  # a fiftieth of Xavier in every layer: neither signal nor gradient passes two of them
+LOUDER = 10.0  # a layer with a gain of ten times He amplifies by so much, if what it makes is used as it is
 FAR_AMPLIFIES = 1e3  # ten layers of a gain of 2
 ABSURD = 1e3  # a loss that no untrained model of such data has
 AMPLIFIES = 100.0  # rms of the loudest layer / rms of the input in the first pass; healthy nets stay near 1
@@ -43,7 +46,7 @@ EARLY = 5  # steps: an initialisation that fails, fails at once
 
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
-    if not (failed(e) or _hopeless(e)) or (bad is not None and bad.phase == "input"):
+    if not (failed(e) or _hopeless(e) or _far_off(e)) or (bad is not None and bad.phase == "input"):
         return None
     if bad is not None and bad.phase == "weights" and bad.writer in ("initial", None):
         return _non_finite(e, bad.tensor or bad.layer or "a weight", 0 if bad.writer == "initial" else bad.step)
@@ -68,6 +71,19 @@ def _hopeless(e: Evidence) -> bool:
     return far and e.loss.first >= ABSURD and e.loss.end >= ABSURD
 
 
+def _far_off(e: Evidence) -> bool:
+    """A weight far beyond any rule that is also felt: in the outputs, in the first loss, or by learning little."""
+    if e.weights is None or e.weights.worst_gain is None:
+        return False
+    if e.weights.worst_gain <= NEXT_TO_NOTHING:
+        return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
+    if e.weights.worst_gain < FAR_GAIN:
+        return False
+    amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
+    over = e.loss.first_over_expected if e.loss else None
+    return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e)
+
+
 def _non_finite(e: Evidence, name: str, step: int) -> Answer:
     if step > 0:
         return None
@@ -84,6 +100,11 @@ def _clues(e: Evidence) -> list[Clue]:
             weights.worst_gain
         )
         found.append(clue(weight, text, weights.worst_gain, GAIN, 0, weights.worst_layer))
+    elif weights and weights.worst_gain is not None and 0 < weights.worst_gain <= NEXT_TO_NOTHING and not failed(e):
+        text = f"the largest weights, {weights.worst_layer}, start with std {num(weights.worst_std)}: "
+        text += f"std * sqrt(fan-in) is {num(weights.worst_gain)}"
+        found.append(clue(4.0, text, weights.worst_gain, NEXT_TO_NOTHING, 0))
+        return found
     elif weights and weights.worst_gain is not None:
         amplified = outputs is not None and not (outputs.amplification or 0) < AMPLIFIES
         found.append(
@@ -99,10 +120,12 @@ def _clues(e: Evidence) -> list[Clue]:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
         weight = 3.5 if outputs.amplification >= FAR_AMPLIFIES else 2.5
         found.append(clue(weight, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
-        if loss and not abs(loss.first) < ABSURD:
-            found.append(clue(0.7, f"the first loss was {num(loss.first)}", loss.first, ABSURD, 0))
+    elif outputs and learned_little(e):
+        found.append(clue(0.0, "the first forward pass keeps its scale"))
     elif outputs:
         found.append(clue(-1.5, "the first forward pass keeps its scale"))
+    if loss and not half and not abs(loss.first) < ABSURD:
+        found.append(clue(0.7, f"the first loss was {num(loss.first)}", loss.first, ABSURD, 0))
     over = loss.first_over_expected if loss else None
     if loss and half and not math.isfinite(loss.first):
         pass
@@ -113,7 +136,7 @@ def _clues(e: Evidence) -> list[Clue]:
         found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))
     if data and data.first_absmax is not None and data.first_absmax >= LOUD_DATA:
         found.append(clue(-3.0, f"the data are loud: values up to {num(data.first_absmax)}"))
-    if e.onset.step > EARLY and not diverged(e):
+    if e.onset.step > EARLY and failed(e) and not diverged(e):
         found.append(clue(-2.0, f"it went well until step {e.onset.step}"))
     return found
 

@@ -21,7 +21,7 @@ Sources
 
 from ..evidence import Bad, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .remedies import monash_stability, nan_guide, repair_not_skip
+from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
 from .targets import is_target
 
 CERTAIN = 0.97  # provenance: the value was seen in the batch, before any operation
@@ -32,7 +32,7 @@ def judge(e: Evidence) -> Answer:
     bad = e.bad
     if bad is None or bad.phase != "input":
         return None
-    target = is_target(bad) and bad.kind == "nan"
+    target = is_target(bad, e) and bad.kind == "nan"
     what = f"{place(bad)} holds {bad.kind or 'NaN or Inf'}"
     facts = [Fact(what, bad.kind, step=bad.step)]
     if e.data and e.data.bad_batches:
@@ -70,6 +70,7 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     others = (
         nan_guide.scan_data,
         monash_stability.validate_data,
+        nan_root_cause.check_inputs,
         nan_guide.skip_bad_loss,
         repair_not_skip.repair_outputs,
         monash_stability.nan_guard,

@@ -21,7 +21,7 @@ Sources
 
 import re
 
-from ..evidence import Evidence
+from ..evidence import Bad, Evidence
 from .bad_input_data import place
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
@@ -37,6 +37,7 @@ MESSAGES = re.compile(
 )
 CRASHED = 0.96  # the exception says it in words
 SEEN = 0.9  # labels outside the range were recorded, and the run failed
+WRAPPED = 0.85  # no error, and no loss that anybody meant
 TARGET_BAD = 0.95  # NaN seen in a target: a missing label; Inf there was computed, see bad-input-data
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "mean", "div", "sum")
 
@@ -52,9 +53,18 @@ def judge(e: Evidence) -> Answer:
         return Verdict(
             CRASHED, f"The run ended on an index that is out of range: {crash.message.strip()[:120]}", tuple(facts)
         )
-    if bad is not None and bad.phase == "input" and is_target(bad) and bad.kind == "nan":
+    if bad is not None and bad.phase == "input" and is_target(bad, e) and bad.kind == "nan":
         what = f"the target {place(bad)} holds {bad.kind or 'NaN or Inf'}"
         return Verdict(TARGET_BAD, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step),))
+    if bad is not None and all_ignored(bad):
+        target = bad.operand("target")
+        labels = f", all of them {target.low:.0f}" if target is not None and target.low == target.high else ""
+        what = f"no label of the batch counts{labels}: the loss is a mean over nothing"
+        return Verdict(SEEN, f"At step {bad.step} {what}.", (Fact(what, step=bad.step),))
+    if data is not None and data.wrapped_labels is not None:
+        step, low = data.wrapped_labels
+        what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
     if data is None or not failed(e):
         return None
     if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:
@@ -66,6 +76,16 @@ def judge(e: Evidence) -> Answer:
         what = f"{tensor} holds {data.labels_low:.0f} at step {step}, which is no class and not -100"
         return Verdict(0.55, f"{what}.", (Fact(what, data.labels_low, 0, step=step),))
     return None
+
+
+def all_ignored(bad: Bad) -> bool:
+    """NaN out of finite scores and whole-number targets: such a loss divides by the labels that count, by none here."""
+    if bad.op is not None and bad.op.endswith("_loss") and any(o.count == 0 for o in bad.given()):
+        return True
+    scores, target = bad.operand("self", "input"), bad.operand("target")
+    if bad.op not in ("cross_entropy", "nll_loss") or bad.kind != "nan" or bad.phase not in ("loss", "forward"):
+        return False
+    return scores is not None and scores.finite and target is not None and target.dtype.startswith("int")
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
@@ -82,12 +102,13 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     )
     ignore = Remedy(
         "Leave out batches without a label",
-        "skip a batch whose every label is ignored",
+        "skip a batch whose every label is ignored: its mean loss is 0 / 0",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "data",
         "if (labels != -100).sum() == 0: continue",
     )
-    return (first, ignore, nan_guide.scan_data(e), monash_stability.validate_data(e), nan_guide.skip_bad_loss(e))
+    others = (nan_guide.scan_data, nan_guide.labels, monash_stability.validate_data, nan_guide.skip_bad_loss)
+    return (first, ignore, *(remedy(e) for remedy in others))
 
 
 CAUSE = Cause("bad-labels", "Labels out of range, NaN or all ignored", __doc__, judge, remedies)

@@ -26,6 +26,7 @@ import re
 
 from ..evidence import Bad, BatchNorm, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .course import LITTLE, learned
 from .domains import in_graph
 from .failure import BACK, failed
 from .remedies import nan_guide
@@ -37,6 +38,9 @@ ONE = 1  # no variance at all
 HAND = 0.9  # statistics over one row, seen in the operand
 FEW = 4  # statistics of four values or fewer are noise
 SILENT = 0.8  # no failure was seen, only a layer that lets nothing through and a loss that stays
+PAIR = 2  # of two values one is +1 and one is -1, whatever they were
+TWO, HARDLY = 0.75, 0.55  # nothing failed: the statistics are noise all the same
+MUCH = 0.6  # of the first loss won: whatever the statistics are, it learns
 COLLAPSE = 1e-4  # rms of the gradient behind the layer / at it; healthy layers keep it near 1
 MANY = 100  # steps in which a run that can learn has learned something
 HAND_MADE = ("std", "var", "std_mean", "var_mean")
@@ -58,7 +62,7 @@ def judge(e: Evidence) -> Answer:
             )
         return Verdict(CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts))
     if not failed(e):
-        return _collapsed(e, norm)
+        return _collapsed(e, norm) or _always_tiny(e, norm)
     if bad is not None and bad.op in HAND_MADE and _one_row(bad) and in_graph(bad):
         what = f"{bad.op} over a batch of one row, in the program's own normalisation"
         return Verdict(HAND, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
@@ -94,6 +98,16 @@ def _collapsed(e: Evidence, norm: BatchNorm | None) -> Answer:
         Fact(stayed, loss.end, loss.early),
     )
     return Verdict(SILENT, f"The run learned nothing: {counted}, and hardly a gradient passed.", facts)
+
+
+def _always_tiny(e: Evidence, norm: BatchNorm | None) -> Answer:
+    """Statistics of one or two values in every batch: training and evaluation see two different networks (E8)."""
+    won = learned(e)
+    if norm is None or won is None or norm.usual > FEW or won >= (MUCH if norm.usual <= PAIR else LITTLE):
+        return None
+    what = f"layer {norm.layer} takes its statistics from {norm.usual} values per channel, batch after batch"
+    confidence = TWO if norm.usual <= PAIR else HARDLY
+    return Verdict(confidence, f"{what[0].upper()}{what[1:]}.", (Fact(what, norm.usual, PAIR, norm.step, norm.layer),))
 
 
 def _confidence(norm: BatchNorm, near: bool, here: bool) -> float:

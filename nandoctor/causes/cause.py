@@ -28,6 +28,7 @@ class Remedy:
     source: str
     treatment: str | None = None  # the active-mode treatment that applies it
     code: str | None = None  # one line in the style of the run
+    covers: tuple[str, ...] = ()  # words of the document's rows that this is; tests look for them in docs/sources.md
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,28 @@ Sources
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .course import learned_little
+from .failure import failed
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
+from .wording import num
 
 CERTAIN = 0.95  # the writer was seen
+SEEN = 0.9  # what was written is finite, and far from what stood there
+MANY_TIMES = 5.0  # weight clipping, averaging and decay by hand change a norm by less than itself
+SOON = 10  # steps from the write to the failure
 GUESSED = 0.6  # a foreign write was recorded at that time, the writer of the value was not
 NEAR = 1  # steps between a foreign write and the failure
 
 
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
-    if bad is None or bad.phase == "input":
+    if bad is None:
+        return _thrown_off(e)
+    if bad.phase == "input":
         return None
+    thrown = _thrown_off(e)
+    if thrown is not None:
+        return thrown
     name = bad.tensor or bad.layer or "a weight"
     if bad.phase == "weights" and bad.writer in ("load_state_dict", "foreign"):
         writer = "load_state_dict" if bad.writer == "load_state_dict" else "code other than the optimizer"
@@ -47,6 +58,18 @@ def judge(e: Evidence) -> Answer:
             what = f"{near[0][1]} was written by code other than the optimizer"
             return Verdict(GUESSED, f"At step {near[0][0]} {what}.", (Fact(what, step=near[0][0]),))
     return None
+
+
+def _thrown_off(e: Evidence) -> Answer:
+    """Finite garbage: a parameter changed many times over between two steps, and the run did not recover from it."""
+    change = e.weights.foreign_change if e.weights else None
+    if change is None or not change[2] >= MANY_TIMES or not (failed(e) or learned_little(e)):
+        return None
+    if e.bad is not None and not e.bad.step - SOON <= change[0] <= e.bad.step:
+        return None
+    step, name, times = change
+    what = f"{name} changed by {num(times)} times its norm between two steps, by code other than the optimizer"
+    return Verdict(SEEN, f"At step {step} {what}.", (Fact(what, times, MANY_TIMES, step),))
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

@@ -24,15 +24,18 @@ import math
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Remedy
+from .course import learned_little
 from .failure import failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
-from .step_size import gradient_explains
+from .step_size import gradient_explains, steps_were_sound
 from .weighing import Clue, clue, weigh
 from .wording import num
 
 LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
 VERY_LOUD = 300.0  # beyond the study's p10
 UNNORMALISED = 1e3  # never normalised, E25
+AGAIN = 3  # loud batches: one alone may be survived
+TORN = 1.0  # the first update is as large as the weights
 SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
 
@@ -40,7 +43,7 @@ SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if
 def judge(e: Evidence) -> Answer:
     data = e.data
     spiked = _spiked(e)
-    if not (failed(e) or spiked):
+    if not (failed(e) or spiked or _suffers(e)):
         return None
     if e.bad is not None and (e.bad.phase in ("input", "weights") or e.bad.masked_rows):
         return None
@@ -60,6 +63,10 @@ def judge(e: Evidence) -> Answer:
             clues.append(
                 clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first)
             )
+    if data and data.loud_batches >= AGAIN and not (ratio is not None and ratio >= LOUD):
+        text = f"{data.loud_batches} of {data.batches} batches are hundreds of times louder than the others"
+        clues.append(clue(3.0, text, data.loud_batches, AGAIN))
+        summary = summary or f"Loud batches: {text}."
     if loud_target(e) and e.loss is not None:
         text = f"the loss jumped {num(e.loss.jump_at_onset)}-fold at step {e.onset.step}, inputs and layers did not"
         clues.append(clue(0.3, text, e.loss.jump_at_onset, 100, e.onset.step))
@@ -74,7 +81,17 @@ def judge(e: Evidence) -> Answer:
         )
     if e.optimizer and e.optimizer.update_ratio is not None and e.optimizer.update_ratio >= 0.03:
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
-    return weigh(-1.0, clues, summary)
+    return weigh(-1.0, [*clues, *steps_were_sound(e)], summary)
+
+
+def _suffers(e: Evidence) -> bool:
+    """Nothing failed, but loud data come again and again, or the first step on data as they came tore the weights."""
+    data, optimizer = e.data, e.optimizer
+    if data is None or settled(e):
+        return False
+    unnormalised = data.first_absmax is not None and data.first_absmax >= UNNORMALISED
+    torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
+    return data.loud_batches >= AGAIN or (unnormalised and (learned_little(e) or torn))
 
 
 def _spiked(e: Evidence) -> bool:
@@ -92,13 +109,17 @@ def _sane_lr(e: Evidence) -> bool:
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     others = (
         monash_stability.normalise,
-        nan_guide.clip_one,
+        monash_stability.clip,
         monash_stability.loss_cap,
         monash_stability.validate_data,
         nan_root_cause.adaptive_clip,
+        monash_stability.clip_harder,
         nan_guide.scan_data,
+        monash_stability.lower_lr,
         monash_stability.reduce_on_plateau,
+        monash_stability.adamw,
         nan_guide.larger_batch,
+        monash_stability.smaller_batch,
     )
     found = tuple(remedy(e) for remedy in others)
     data = e.data

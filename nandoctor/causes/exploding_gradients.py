@@ -19,15 +19,17 @@ What to do
 
 Sources
     nan-guide and stability-guide (clip 1.0), nan-root-cause (ladder of clips),
-    monash-stability (no clipping was its first cause)
+    monash-stability (no clipping was its first cause), repair-not-skip (repair),
+    pascanu-2013 and saxe-2014 (recurrent networks)
 """
 
 from ..evidence import Bad, Evidence, Gradients
+from .bookkeeping import outranked
 from .cause import Answer, CannotSay, Cause, Remedy
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
-from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
-from .step_size import WARM, first_gradient, gradient_explains, lr_weight, ratio_before
+from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
+from .step_size import WARM, first_gradient, gradient_explains, lr_weight, ratio_before, steps_were_sound
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
@@ -54,7 +56,7 @@ def judge(e: Evidence) -> Answer:
     growth = _growth(e, gradients)
     if not growth:
         return None
-    clues = [*growth, *_step_size(e), *_against(e)]
+    clues = [*growth, *_step_size(e), *steps_were_sound(e), *_against(e), *outranked(e)]
     peak = gradients.at_onset if gradients.at_onset is not None else gradients.peak
     usual = f", {num(gradients.pre_median)} before" if gradients.pre_median is not None else ""
     place = f" First seen at {where(bad)}." if bad is not None else ""
@@ -154,14 +156,21 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         nan_root_cause.check_gradients,
         nan_guide.lower_lr,
         nan_guide.warm_up_cosine,
+    ]
+    long, usual = (e.gradients.length_at_onset, e.gradients.usual_length) if e.gradients else (None, None)
+    if long is not None and usual is not None and long > usual:  # sequences
+        ladder += [papers.orthogonal, papers.gated]
+    ladder += [
         monash_stability.loss_cap,
-        nan_guide.adamw,
         monash_stability.adamw,
         nan_root_cause.watch_norm,
         nan_guide.larger_batch,
         monash_stability.smaller_batch,
         repair_not_skip.repair_gradients,
         monash_stability.nan_guard,
+        stability_guide.looser_clip,
+        stability_guide.complete,
+        nan_guide.monitor,
         nan_guide.start_over,
     ]
     return tuple(remedy(e) for remedy in ladder)

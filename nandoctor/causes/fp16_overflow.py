@@ -21,10 +21,12 @@ Sources
 """
 
 from ..evidence import Bad, Evidence
+from .bookkeeping import outranked
 from .cause import Answer, Cause, Remedy
 from .domains import EXP_LIMIT, drifted
 from .failure import HOT_RATIO, max_ratio
-from .remedies import nan_guide, stability_guide
+from .remedies import nan_guide, papers, stability_guide, torch_docs
+from .remedies.this_run import half_weights
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, span, where
 
@@ -32,7 +34,6 @@ LIMIT = 65504.0
 NEAR_BITS = 3.0  # three doublings away: a few steps of growth, or one loud batch
 LOUD = 30.0  # input against its running median, E25
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
-AMP = "https://docs.pytorch.org/docs/stable/amp.html"
 
 
 def judge(e: Evidence) -> Answer:
@@ -41,7 +42,8 @@ def judge(e: Evidence) -> Answer:
         return None
     if bad.masked_rows or any(operand.nan for operand in bad.given()):
         return None
-    return weigh(0.3, _clues(e, bad), f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}.")
+    clues = [*_clues(e, bad), *outranked(e)]
+    return weigh(0.3, clues, f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}.")
 
 
 def _clues(e: Evidence, bad: Bad) -> list[Clue]:
@@ -97,28 +99,15 @@ def _must_overflow(bad: Bad) -> bool:
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
-    layer = e.bad.layer if e.bad and e.bad.layer else None
-    op = e.bad.op if e.bad and e.bad.op else "this operation"
-    island = Remedy(
-        "Run the part that overflows in float32",
-        f"{layer or op}: float16 -> float32",
-        AMP,
-        "amp-order",
-        "with torch.autocast(device_type, enabled=False): y = layer(x.float())",
-    )
-    wide = Remedy(
-        "Use bfloat16, whose range is that of float32",
-        "autocast float16 -> bfloat16",
-        AMP,
-        None,
-        "with torch.autocast(device_type, dtype=torch.bfloat16):",
-    )
-    found = [island, wide, nan_guide.float32(e)]
+    op = e.bad.op if e.bad and e.bad.op else ""
+    found = [torch_docs.float32_island, torch_docs.bfloat16, nan_guide.float32]
     if e.style.attention or op in ("softmax", "matmul", "bmm", "scaled_dot_product_attention"):
-        found.append(nan_guide.clamp_attention(e))
-    found.append(stability_guide.amp_order(e) if e.precision.scaler else stability_guide.grad_scaler(e))
-    found += [nan_guide.skip_bad_loss(e), nan_guide.clip_one(e)]
-    return tuple(found)
+        found.append(nan_guide.clamp_attention)
+    if half_weights(e):  # a GradScaler refuses float16 weights
+        found.append(papers.master_weights)
+    found.append(stability_guide.amp_order if e.precision.scaler else stability_guide.grad_scaler)
+    found += [nan_guide.skip_bad_loss, nan_guide.clip_one]
+    return tuple(remedy(e) for remedy in found)
 
 
 CAUSE = Cause("fp16-overflow", "A float16 value passed 65504", __doc__, judge, remedies)

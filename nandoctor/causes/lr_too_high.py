@@ -24,14 +24,19 @@ Sources
 """
 
 from ..evidence import Evidence, Loss, Optimizer
+from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
+from .course import learned_nothing, said
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
-from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide
+from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
+from .remedies.this_run import accumulated
 from .step_size import VERY_HOT, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
+TORN = 0.5  # of the weights in one step, in a run that then learns nothing; healthy first steps reach 0.25
+THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive optimizer is given
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 PRIOR = -1.5
@@ -39,7 +44,7 @@ PRIOR = -1.5
 
 def judge(e: Evidence) -> Answer:
     bad, optimizer = e.bad, e.optimizer
-    if not failed(e):
+    if not (failed(e) or stuck_hot(e)):
         return None
     if optimizer is not None and not optimizer.lr_finite:
         found = clue(4.0, "the learning rate itself became NaN or Inf", optimizer.lr)
@@ -50,8 +55,18 @@ def judge(e: Evidence) -> Answer:
         return None
     if optimizer is None or max(optimizer.update_ratio or -1, optimizer.update_ratio_first or -1) < 0:
         return CannotSay("lr-too-high: no optimizer, or no update sizes, in this trace")
-    clues = [*overshoot_clues(e), *_course(e), *_against(e)]
+    clues = [*overshoot_clues(e), *_course(e), *_against(e), *outranked(e)]
     return _with_place(e, weigh(PRIOR, clues, _summary(e, optimizer)))
+
+
+def stuck_hot(e: Evidence) -> bool:
+    """Nothing failed and nothing was learned, after updates that no run survives: it was thrown onto a plateau."""
+    optimizer = e.optimizer
+    peak = optimizer.update_ratio_peak if optimizer else None
+    if optimizer is None or peak is None or not learned_nothing(e) or from_the_start(e):
+        return False
+    hot = optimizer.adaptive and (optimizer.lr_peak or 0) >= HOT_ADAPTIVE
+    return peak >= TORN or (hot and peak >= THROWN)
 
 
 def _course(e: Evidence) -> list[Clue]:
@@ -61,7 +76,10 @@ def _course(e: Evidence) -> list[Clue]:
     early = e.onset.failed <= FEW_STEPS
     first = optimizer.update_ratio_first if optimizer else None
     ratio = ratio_before(e)
-    if diverged(e) and loss is not None:
+    if not failed(e) and e.course is not None and optimizer is not None:
+        text = f"updates reached {percent(optimizer.update_ratio_peak or 0)} of the weights, and {said(e.course)}"
+        found.append(clue(2.0, text, optimizer.update_ratio_peak, THROWN))
+    elif diverged(e) and loss is not None:
         found.append(clue(2.0, _how_it_ended(e, loss), loss.end, loss.first))
     elif e.onset.run_up >= 2:
         text = f"loss grew for {e.onset.run_up} steps before the failure: {path_of_losses(e)}"
@@ -135,7 +153,8 @@ def _with_place(e: Evidence, verdict: Verdict | None) -> Answer:
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     clips = e.gradients is not None and e.gradients.max_norm is not None
-    ladder = [nan_guide.lower_lr, nan_guide.clip_half if clips else nan_guide.clip_one, stability_guide.warm_up]
+    ladder = [torch_docs.finite_schedule] if e.optimizer is not None and not e.optimizer.lr_finite else []
+    ladder += [nan_guide.lower_lr, nan_guide.clip_half if clips else nan_guide.clip_one, stability_guide.warm_up]
     ladder += [nan_guide.warm_up_cosine, nan_root_cause.adaptive_clip, nan_root_cause.one_cycle]
     if not clips:
         ladder.append(nan_guide.clip_half)
@@ -144,12 +163,17 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         nan_guide.adamw,
         monash_stability.lower_lr,
         nan_guide.larger_batch,
-        stability_guide.lr_with_accumulation,
-        monash_stability.loss_cap,
-        nan_guide.skip_bad_loss,
-        nan_root_cause.check_weights,
-        nan_guide.label_smoothing,
+    ]
+    if accumulated(e) > 1:
+        ladder.append(stability_guide.lr_with_accumulation)
+    ladder += [monash_stability.loss_cap, nan_guide.skip_bad_loss, nan_root_cause.check_weights]
+    if e.data is None or e.data.labels_high is not None:  # a loss of classes, or one that the trace does not tell
+        ladder.append(nan_guide.label_smoothing)
+    ladder += [
+        stability_guide.complete,
         nan_root_cause.watch_norm,
+        nan_guide.monitor,
+        nan_guide.more_epochs,
         nan_guide.start_over,
     ]
     return tuple(remedy(e) for remedy in ladder)

@@ -25,7 +25,7 @@ import math
 
 from ..evidence import Bad, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .remedies import nan_guide
+from .remedies import nan_guide, nan_root_cause
 from .wording import where
 
 SOFTMAXES = (
@@ -99,12 +99,13 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     )
     fused = Remedy(
         "Use scaled_dot_product_attention",
-        "softmax(q k^T) v -> one fused call",
+        "softmax(q k^T) v -> one fused call; since torch 2.5 a row that is masked entirely gives zeros",
         docs,
         None,
-        "F.scaled_dot_product_attention(q, k, v, attn_mask=mask)",
+        "y = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=~mask)  # True there: may be seen",
     )
-    return (open_row, zeros, fused, nan_guide.clamp_attention(e), nan_guide.skip_bad_loss(e))
+    others = (nan_root_cause.check_inputs, nan_guide.clamp_attention, nan_guide.skip_bad_loss)
+    return (open_row, zeros, fused, *(remedy(e) for remedy in others))
 
 
 CAUSE = Cause("masked-softmax", "A softmax row is masked entirely", __doc__, judge, remedies)

@@ -13,6 +13,12 @@ ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
 LARGE_GRADIENT = 1e3  # times what the first loss explains: a first gradient that no sane step size survives
 LOUD_DATA = 1e3  # data that were never normalised make it large by themselves
+OVERSHOT = 0.6  # of the promised decrease (E10): study's lr-too-high keep at most 0.06, its healthy runs 0.91 to 1
+KEPT = 0.9
+AT_THE_EDGE = 4.0  # times the step at which the loss is back (E12): p90 of the study's lr-too-high
+ROOM = 16.0  # p10 of its healthy runs
+BROKEN = 1e-3  # not even a thousandth of the step helps: then the point itself is broken (E12), whatever the step size
+PROBED = 3.0  # both separated the study's causes without an error
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -48,9 +54,35 @@ def first_gradient(e: Evidence) -> float:
     return e.gradients.first if loud else e.gradients.first / max(1.0, math.sqrt(loss))
 
 
+def probed_clues(e: Evidence) -> list[Clue]:
+    """What `record --probe` measured on the steps' own batches. Positive weight: steps too large."""
+    rho, factor = (e.overshoot.rho, e.overshoot.factor) if e.overshoot is not None else (None, None)
+    if factor is not None and factor < BROKEN:
+        return []
+    parts = []
+    if rho is not None:
+        parts.append(f"steps kept {percent(rho)} of the decrease that they promised")
+    if factor is not None:
+        parts.append(f"the loss rose beyond {num(factor)} times the step")
+    text = f"probed: {', '.join(parts)}"
+    measured = [(rho, OVERSHOT), (factor, AT_THE_EDGE)]
+    over = [value <= limit for value, limit in measured if value is not None]
+    if any(over):
+        value, limit = next(pair for pair in measured if pair[0] is not None)
+        return [clue(PROBED if all(over) else PROBED / 2, text, value, limit)]
+    if rho is not None and factor is not None and rho >= KEPT and factor >= ROOM:
+        return [clue(-PROBED, text, rho, KEPT)]
+    return []
+
+
+def steps_were_sound(e: Evidence) -> list[Clue]:
+    """The same for the neighbours of lr-too-high, for which it is the other way round."""
+    return [Clue(-each.weight, each.fact) for each in probed_clues(e)]
+
+
 def overshoot_clues(e: Evidence) -> list[Clue]:
     """Positive weight: steps too large."""
-    found: list[Clue] = []
+    found = probed_clues(e)
     optimizer, ratio = e.optimizer, ratio_before(e)
     if optimizer is None:
         return found

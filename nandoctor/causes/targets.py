@@ -2,10 +2,13 @@
 
 import re
 
-from ..evidence import Bad
+from ..evidence import Bad, Evidence
 
 TARGET = re.compile(r"(^|[._\]'\"\[])(1|-1|y|labels?|targets?|gt|truth)($|['\"\]])", re.IGNORECASE)
 
 
-def is_target(bad: Bad) -> bool:
-    return bad.tensor is not None and TARGET.search(bad.tensor) is not None
+def is_target(bad: Bad, e: Evidence | None = None) -> bool:
+    """Its name or place says so; or no model was ever given a bad value, so that the loss alone has used it."""
+    if bad.tensor is not None and TARGET.search(bad.tensor) is not None:
+        return True
+    return bad.tensor is not None and e is not None and e.data is not None and e.data.model_inputs_bad is False

@@ -16,3 +16,18 @@ What to do
 Sources
     nan-guide (if nothing helps)
 """
+
+from ..evidence import Evidence
+from .cause import Remedy
+from .remedies import nan_guide, nan_root_cause, stability_guide
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    """What the documents do when nobody knows why."""
+    ladder = [nan_guide.stable_configuration]
+    if e.precision.float16 or e.precision.bfloat16:
+        ladder.append(nan_guide.float32)
+    if not e.style.clips:
+        ladder.append(stability_guide.clip)
+    ladder += [nan_guide.skip_bad_loss, nan_guide.scan_data, nan_guide.by_hand, nan_root_cause.watch_norm]
+    return tuple(remedy(e) for remedy in ladder)

@@ -36,11 +36,12 @@ KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "logit": ("logit(p) -> logit(p, eps=1e-6)", "torch.logit(p, eps=1e-6)"),
     "sqrt": ("sqrt(x) -> sqrt(x + 1e-12)", "torch.sqrt(x + 1e-12)"),
     "rsqrt": ("rsqrt(x) -> rsqrt(x + 1e-6)", "torch.rsqrt(x + 1e-6)"),
-    "div": ("a / b -> a / (b + 1e-8), or b.clamp_min(1e-8)", "a / b.clamp_min(1e-8)"),
-    "reciprocal": ("1 / x -> 1 / (x + 1e-8)", "1 / x.clamp_min(1e-8)"),
+    "div": ("a / b -> b kept from 0: a count clamp_min(1), a size b + 1e-8", "a / b.clamp_min(1e-8)  # where b >= 0"),
+    "reciprocal": ("1 / x -> 1 / (x + 1e-8)", "1 / x.clamp_min(1e-8)  # where x >= 0"),
     "pow": ("x ** p -> (x + 1e-12) ** p", "x.clamp_min(1e-12) ** p"),
     "acos": ("acos(x) -> x clamped to [-1 + 1e-6, 1 - 1e-6]", "torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6))"),
     "asin": ("asin(x) -> x clamped to [-1 + 1e-6, 1 - 1e-6]", "torch.asin(x.clamp(-1 + 1e-6, 1 - 1e-6))"),
+    "atanh": ("atanh(x) -> x clamped to [-1 + 1e-6, 1 - 1e-6]", "torch.atanh(x.clamp(-1 + 1e-6, 1 - 1e-6))"),
     "exp": ("exp(x) -> x clamped to at most 20, or softmax / logsumexp", "x.clamp_max(20).exp()"),
     "norm": ("norm(x) -> sqrt(sum of squares + 1e-12)", "(x.square().sum(-1) + 1e-12).sqrt()"),
     "std": ("std over one element -> unbiased=False and eps", "x.std(dim, unbiased=False) + 1e-6"),
@@ -50,7 +51,7 @@ KEEP_INSIDE: dict[str, tuple[str, str]] = {
         "zero_infinity=False -> True, or leave out targets longer than their input",
         "torch.nn.CTCLoss(blank=0, zero_infinity=True)",
     ),
-    "mul": ("0 * inf -> torch.where on safe operands, both branches finite", "torch.where(ok, safe, 0)"),
+    "mul": ("0 * inf -> torch.where on safe operands, both branches finite", "torch.where(ok, safe, 0.0)"),
     "where": (
         "the branch not taken -> safe operand first (double where)",
         "torch.where(ok, f(torch.where(ok, x, 1.0)), 0.0)",
@@ -68,7 +69,6 @@ SAME = {
     "std_mean": "std",
     "var_mean": "var",
     "float_power": "pow",
-    "atanh": "logit",
     "remainder": "div",
     "fmod": "div",
 }
@@ -125,6 +125,8 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     op = bad.op if bad and bad.op else ""
     change, code = KEEP_INSIDE.get(SAME.get(op, op), FALLBACK)
     place = f" at {bad.file}:{bad.line}" if bad and bad.file and bad.line else ""
+    if bad and bad.dtype in ("float16", "bfloat16"):
+        change, code = f"{change}, in float32: {bad.dtype} cannot hold these limits", f"x = x.float(); {code}"
     first = Remedy(f"Keep {op or 'the operand'} inside its domain", change + place, FUNCTIONS, None, code)
     others = (
         nan_guide.skip_bad_loss,

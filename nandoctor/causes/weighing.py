@@ -29,7 +29,7 @@ def clue(
 
 def weigh(prior: float, clues: list[Clue], summary: str) -> Verdict | None:
     """Yes with the clues that speak for it as evidence and the others as `against`; None if hardly likely."""
-    score = prior + sum(max(-CAP, min(CAP, each.weight)) for each in clues)
+    score = prior + sum(max(-2 * CAP, min(CAP, each.weight)) for each in clues)
     confidence = min(SUREST, 1 / (1 + math.exp(-max(-30.0, min(30.0, score)))))
     speaking = sorted((each for each in clues if each.weight > 0), key=lambda each: -each.weight)
     if confidence < FAINTEST or not speaking:

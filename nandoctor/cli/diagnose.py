@@ -1,4 +1,4 @@
-"""nandoctor diagnose [TRACE]: what went wrong, where, and what to do."""
+"""nandoctor diagnose [TRACE [AGAIN]]: what went wrong, where, and what to do."""
 
 import os
 import sys
@@ -8,26 +8,57 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool; by default the newest one here")
+    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool, by default the newest one here; or a log")
+]
+Again = Annotated[
+    Path | None, typer.Argument(metavar="AGAIN", help="a second recording of the same command: is it reproducible?")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print strict JSON by the schema of docs/contract")]
 Full = Annotated[bool, typer.Option("--full", help="everything, not only what fits 40 lines")]
+Muted = Annotated[list[str] | None, typer.Option("--mute", metavar="ID", help="leave out this cause; repeatable")]
 
 
-def diagnose(trace: TraceFile = None, as_json: AsJson = False, full: Full = False) -> None:
+def diagnose(
+    trace: TraceFile = None, again: Again = None, as_json: AsJson = False, full: Full = False, mute: Muted = None
+) -> None:
     """Name the cause of a recorded run's NaN, where it began, and what to change.
 
     Exits 0 when the run is healthy, 1 when a cause was found or something failed, 2 when it cannot be read.
+    Of two recordings: 0 when both are healthy and the run is reproducible, 1 when not.
     """
-    from nandoctor.diagnosis import diagnose_trace
+    from nandoctor.diagnosis import diagnose_trace, known_causes
+    from nandoctor.logs.sniff import is_log
     from nandoctor.report import json, terminal
     from nandoctor.trace.open import newest_trace, open_trace
 
-    diagnosis = diagnose_trace(open_trace(trace or newest_trace(Path.cwd())))
+    muted = known_causes(mute or ())
+    if trace is not None and again is not None:
+        raise typer.Exit(_compare(trace, again, as_json, full, muted))
+    path = trace or newest_trace(Path.cwd())
+    if is_log(path):
+        from nandoctor.logs.diagnosis import diagnose_log
+
+        diagnosis = diagnose_log(path, muted)
+    else:
+        diagnosis = diagnose_trace(open_trace(path), muted)
     text = json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
+    _say(text)
+    raise typer.Exit(0 if diagnosis.healthy else 1)
+
+
+def _compare(trace: Path, again: Path, as_json: bool, full: bool, muted: frozenset[str]) -> int:
+    from nandoctor.comparison import compare
+    from nandoctor.report import comparison
+    from nandoctor.trace.open import open_trace
+
+    found = compare(open_trace(trace), open_trace(again), muted)
+    _say(comparison.render_json(found) if as_json else comparison.render(found, full=full, colour=_wants_colour()))
+    return 0 if found.healthy else 1
+
+
+def _say(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"  # a pipe may know ASCII only, a layer may be named in Greek
     print(text.encode(encoding, "replace").decode(encoding))
-    raise typer.Exit(0 if diagnosis.healthy else 1)
 
 
 def _wants_colour() -> bool:

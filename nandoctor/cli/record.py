@@ -23,6 +23,14 @@ WatchStep = Annotated[
     int | None,
     typer.Option("--watch-step", metavar="N", help="watch every operation around step N (slow)"),
 ]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="repeat the forward pass of some steps at moved weights, for a surer verdict (slower): what your script "
+        "does between the model's call and backward runs again in forked copies, which cannot write files",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
     str | None,
@@ -35,6 +43,7 @@ def record(
     output: Output = DEFAULT_OUTPUT,
     layers: Layers = None,
     watch_step: WatchStep = None,
+    probe: Probe = False,
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -42,4 +51,4 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
-    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet)))
+    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe)))

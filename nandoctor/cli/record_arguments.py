@@ -16,12 +16,13 @@ WITH_VALUE = {
     "--watch-step": "--watch-step",
     "--recover": "--recover",
 }
+FLAGS = ("--probe", "--quiet")
 
 
 def read(arguments: Sequence[str]) -> Request | str:
     """What to record, or the path of the spool to recover. The arguments are those after `record`."""
     values: dict[str, str] = {}
-    quiet = False
+    flags: set[str] = set()
     command: tuple[str, ...] = ()
     rest = list(arguments)
     while rest:
@@ -31,8 +32,8 @@ def read(arguments: Sequence[str]) -> Request | str:
             break
         if not word.startswith("-") or word == "-":
             raise errors.no_separator(word, shlex.join([word, *rest]))
-        if word == "--quiet":
-            quiet = True
+        if word in FLAGS:
+            flags.add(word)
             continue
         name, value = _split(word)
         if name not in WITH_VALUE:
@@ -52,7 +53,8 @@ def read(arguments: Sequence[str]) -> Request | str:
         output=values.get("--output", DEFAULT_OUTPUT),
         layers=values.get("--layers"),
         watch_step=None if step is None else int(step),
-        quiet=quiet,
+        quiet="--quiet" in flags,
+        probe="--probe" in flags,
     )
 
 

@@ -11,6 +11,7 @@ from nandoctor.errors import bad_filter
 from nandoctor.report.plain import plain
 from nandoctor.trace.columns import FLAGS, shape_text
 from nandoctor.trace.schema import DTYPES, KIND_NAMES, KINDS, MODES, NORM_ONLY, TENSOR_KINDS
+from nandoctor.trace.table import as_rows
 from nandoctor.trace.trace import Rows, Trace
 
 WIDEST_NAME = 60  # characters of a layer's name in the table
@@ -61,7 +62,7 @@ def rows_text(trace: Trace, wanted: Filter, limit: int) -> str:
     total = 0
     first: list[tuple[int, tuple[str, ...]]] = []
     for kind in wanted.kinds:
-        rows = wanted.choose(trace.load(kind), trace)  # not trace.rows: that would keep every kind in memory
+        rows = wanted.choose(as_rows(trace.load(kind)), trace)  # not trace.rows: that would keep every kind in memory
         total += len(rows)
         first += [(int(row["order"]), _cells(row, kind, trace)) for row in rows[:limit]]
         first = nsmallest(limit, first)

@@ -4,50 +4,81 @@ from dataclasses import dataclass
 
 from ..trace.trace import Trace
 from . import (
+    accumulation,
     activations,
     batchnorm,
+    course,
     crash,
     data,
+    denominator,
+    depth,
+    dynamics,
     first_bad,
+    flips,
     gradients,
     loss,
     onset,
     optimizer,
+    overshoot,
     precision,
     scaler,
     style,
+    trained,
+    underflow,
+    units,
     weights,
 )
+from .accumulation import Accumulation
 from .activations import Activations
 from .batchnorm import BatchNorm
+from .course import Course
 from .crash import Crash
 from .data import Data
+from .denominator import Denominator
+from .depth import Depth
+from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
+from .flips import Flip
 from .gradients import Gradients
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
+from .overshoot import Overshoot
 from .precision import Precision
 from .scaler import ScalerCalls
 from .style import Style
+from .trained import Trained
+from .underflow import Underflow
+from .units import DeadLayer, Units
 from .weights import Weights
 
 __all__ = [
+    "Accumulation",
     "Activations",
     "Bad",
     "BatchNorm",
+    "Course",
     "Crash",
     "Data",
+    "DeadLayer",
+    "Denominator",
+    "Depth",
+    "Dynamics",
     "Evidence",
+    "Flip",
     "Gradients",
     "Incidents",
     "Loss",
     "Onset",
     "Operand",
     "Optimizer",
+    "Overshoot",
     "Precision",
     "ScalerCalls",
     "Style",
+    "Trained",
+    "Underflow",
+    "Units",
     "Weights",
     "gather",
 ]
@@ -69,6 +100,16 @@ class Evidence:
     batchnorm: BatchNorm | None = None
     scaler: ScalerCalls | None = None
     crash: Crash | None = None
+    course: Course | None = None
+    dynamics: Dynamics | None = None
+    units: Units | None = None
+    depth: Depth | None = None
+    denominator: Denominator | None = None
+    underflow: Underflow | None = None
+    accumulation: Accumulation | None = None
+    trained: Trained | None = None
+    overshoot: Overshoot | None = None
+    flip: Flip | None = None
 
     @property
     def bad(self) -> Bad | None:
@@ -98,4 +139,14 @@ def gather(trace: Trace) -> Evidence:
         batchnorm=batchnorm.gather(trace),
         scaler=scaler.gather(trace),
         crash=crash.gather(trace),
+        course=course.gather(losses, incidents.first.step if incidents.first else None, loss.steps_of_epoch(trace)),
+        dynamics=dynamics.gather(trace, when),
+        units=units.gather(trace),
+        depth=depth.gather(trace, when),
+        denominator=denominator.gather(trace),
+        underflow=underflow.gather(trace),
+        accumulation=accumulation.gather(trace, when),
+        trained=trained.gather(trace),
+        overshoot=overshoot.gather(trace, when),
+        flip=flips.gather(trace),
     )

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.schema import BAD
+from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import Floats
 from .sizes import elements
 
+WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
+FEW_LABELS = 8  # an index of fewer places is written by hand
+VERY_LOUD = 300.0  # as in causes/data_outlier.py
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
 
@@ -20,29 +23,38 @@ class Data:
     loudest_ratio: float | None  # its absmax / the median absmax of its other batches, E25
     loudest_absmax: float | None
     loudest_step: int | None
+    loud_batches: int  # of one tensor, anywhere in the run, with values 300 times its median absmax
     first_absmax: float | None  # the largest value of the first batch: never normalised?
     first_tensor: str | None
     bad_batches: int  # batches that hold NaN or Inf
     batches: int
+    model_inputs_bad: bool | None  # a model was given NaN or Inf at some step; None: no inputs were recorded
     labels_low: float | None
     labels_high: float | None
+    wrapped_labels: tuple[int, float] | None  # (step, lowest) of an index of the loss with places below 0 beside others
     negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
 
 
 def gather(trace: Trace, onset: Onset) -> Data | None:
-    batches, labels = trace.rows("batch"), trace.rows("labels")
+    batches, labels, given = trace.rows("batch"), trace.rows("labels"), trace.rows("input")
     if len(batches) == 0:
-        batches = trace.rows("input")  # no DataLoader: what the model was given
+        batches = given  # no DataLoader: what the model was given
     if len(batches) == 0 and len(labels) == 0:
         return None
-    batches = batches[batches["mode"] == 0]
+    batches = batches[(batches["mode"] == 0) & ~np.isin(batches["dtype"], WHOLE)]
     loudest: tuple[float, str | None, float, int] | None = None
+    loud = 0
     for subject in np.unique(batches["subject"]):
-        found = _stands_out(batches[batches["subject"] == subject], onset)
+        own = batches[batches["subject"] == subject]
+        loud = max(loud, _loud(own))
+        found = _stands_out(own, onset)
         if found is not None and (loudest is None or found[0] > loudest[0]):
             loudest = (found[0], _name(trace, int(subject)), found[1], found[2])
     first_absmax, first_tensor = _first(trace, batches)
+    used = np.array([s.id for s in trace.subjects.values() if s.role == "loss"], np.int64)
+    indexed = labels[np.isin(labels["subject"], used)]  # what a loss was computed with; the rest came from a loader
+    labels = labels[~np.isin(labels["subject"], used)]
     low, high = labels["low"], labels["high"]
     below = labels[(low < 0) & (low != IGNORED_LABEL)]
     sizes = elements(trace, labels["shape"])
@@ -52,12 +64,15 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loudest_ratio=loudest[0] if loudest else None,
         loudest_absmax=loudest[2] if loudest else None,
         loudest_step=loudest[3] if loudest else None,
+        loud_batches=loud,
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
         batches=len(batches),
+        model_inputs_bad=bool(((given["flags"] & BAD) != 0).any()) if len(given) else None,
         labels_low=float(low.min()) if len(labels) else None,
         labels_high=float(high.max()) if len(labels) else None,
+        wrapped_labels=_wrapped(trace, indexed),
         negative_labels=_where(trace, below),
         all_ignored=_where(trace, empty),
     )
@@ -65,6 +80,21 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
 
 def _absmax(rows: Rows) -> Floats:
     return np.asarray(np.maximum(np.abs(rows["low"]), np.abs(rows["high"])), np.float64)
+
+
+def _wrapped(trace: Trace, rows: Rows) -> tuple[int, float] | None:
+    """Python takes x[-1] for the last class. One place alone, or all below 0, is meant so."""
+    names = {s.id for s in trace.subjects.values() if s.name == "Index"}
+    mixed = (rows["low"] < 0) & (rows["high"] >= 0) & (elements(trace, rows["shape"]) >= FEW_LABELS)
+    own = rows[mixed & np.isin(rows["subject"], list(names))]
+    return (int(own["step"][0]), float(own["low"].min())) if len(own) else None
+
+
+def _loud(rows: Rows) -> int:
+    sizes = _absmax(rows)
+    finite = sizes[np.isfinite(sizes)]
+    usual = float(np.median(finite)) if len(finite) else 0.0
+    return int((finite > VERY_LOUD * usual).sum()) if usual > 0 else 0
 
 
 def _stands_out(rows: Rows, onset: Onset) -> tuple[float, float, int] | None:

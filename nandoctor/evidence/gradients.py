@@ -58,6 +58,8 @@ def gather(trace: Trace, norms: Series, losses: Series, onset: Onset) -> Gradien
     loss = losses.at(onset.failed)
     stop = onset.failed + (loss is None or math.isfinite(loss))  # of a NaN loss every gradient is NaN
     around = norms.between(onset.step, stop).values
+    if len(around) == 0:  # the loss was gone at once: what ruined the weights is the step before
+        around = norms.between(onset.step - 1, onset.step).values
     known = around[~np.isnan(around)]
     pre, at_onset = median(before.values), float(known.max()) if len(known) else None
     length, usual_length = _length_at(trace, onset)

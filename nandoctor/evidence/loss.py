@@ -12,6 +12,8 @@ from .sizes import elements
 
 TAIL = 10  # steps at the end whose median is "the last loss"
 LONG_TAIL = 20  # one part in so many of a long run is its end
+READ_STEPS = 2_000  # steps in which a repetition of inputs is looked for
+REPEATED = 0.95  # of the inputs have the norm of those one epoch before
 LAST_VALUES = 6  # losses before the failure that a report prints
 
 
@@ -57,6 +59,19 @@ def series(trace: Trace) -> Series:
     if failing:
         return min(failing, key=lambda pair: pair[0])[1]
     return max(candidates, key=lambda s: (len(s) >= TAIL, _grew(s)))
+
+
+def steps_of_epoch(trace: Trace) -> float | None:
+    """Steps until the training data come again: by the loader's iterations, or by inputs that repeat exactly."""
+    lengths = np.diff(np.unique(trace.rows("epoch")["step"]))
+    if len(lengths):
+        return float(np.median(lengths))
+    inputs = trace.rows("input")
+    norms = per_step(inputs["step"], inputs["norm"], "norm").values[:READ_STEPS]
+    for length in range(1, len(norms) // 2):
+        if np.mean(norms[length:] == norms[:-length]) >= REPEATED:
+            return float(length)
+    return None
 
 
 def _grew(losses: Series) -> float:

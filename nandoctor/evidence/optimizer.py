@@ -10,7 +10,7 @@ import numpy as np
 from ..trace.trace import Rows, Trace
 from . import fields
 from .onset import Onset
-from .series import Series, median, per_step
+from .series import Floats, Series, median, per_step
 
 ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "radam", "nadam", "lion", "adafactor", "rprop", "lamb")
 
@@ -29,6 +29,7 @@ class Optimizer:
     update_ratio: float | None  # norm of update / norm of weights, median before onset, E15
     update_ratio_first: float | None
     update_ratio_onset: float | None
+    update_ratio_peak: float | None  # the largest of the whole run
     hottest_layer: str | None
     hottest_ratio: float | None  # of one weight matrix, median before onset
     promised: float | None  # norm of update x norm of gradient / loss, median before onset: see gather
@@ -67,10 +68,16 @@ def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Opt
         update_ratio=median(before.values),
         update_ratio_first=median(first.values),
         update_ratio_onset=float(peak.max()) if len(peak) else None,
+        update_ratio_peak=_largest(ratios.by_step(0, 2**31).values),
         hottest_layer=hottest,
         hottest_ratio=hottest_ratio,
         promised=_promised(ratios.updates(onset.window[0], max(onset.step, 1)), losses, gradients),
     )
+
+
+def _largest(values: Floats) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else None
 
 
 def _settings(notes: list[Mapping[str, Any]]) -> dict[str, float]:
@@ -102,7 +109,7 @@ def _promised(updates: Series, losses: Series, gradients: Series) -> float | Non
     for step, update in zip(updates.steps, updates.values, strict=True):
         loss, gradient = losses.at(int(step)), gradients.at(int(step))
         if loss is not None and gradient is not None and loss > 0:
-            values.append(update * gradient / loss)
+            values.append(float(update) * float(gradient) / loss)
     return median(np.array(values))
 
 

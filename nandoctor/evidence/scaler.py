@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..trace.schema import SCALED
 from ..trace.trace import Trace
 
 READ_CALLS = 20_000  # calls that are looked at: a misuse in the loop shows in its first rounds
@@ -16,6 +19,10 @@ class ScalerCalls:
     stepped_without_update: int | None  # step of the first scaler.step after as many steps without an update
     updates: int
     steps: int
+    scaled: int  # scale() calls
+    stepped_scaled: int  # optimizer steps that used gradients still multiplied by the loss scale
+    unscaled_backwards: float | None  # share of the backward calls on a loss as large as before scaling
+    seen_steps: int  # optimizer steps with gradients
 
 
 def gather(trace: Trace) -> ScalerCalls | None:
@@ -39,4 +46,29 @@ def gather(trace: Trace) -> ScalerCalls | None:
             if stepped > optimizers and missing is None:
                 missing = step
     found = [name for _, name in calls]
-    return ScalerCalls(len(rows), twice, missing, found.count("update"), found.count("step"))
+    used = trace.rows("parameter_gradient")
+    done = trace.rows("step")
+    done_steps = done["step"][done["value"] != 0]
+    scaled_steps = np.unique(used["step"][(used["flags"] & SCALED) != 0])
+    return ScalerCalls(
+        count=len(rows),
+        unscaled_twice=twice,
+        stepped_without_update=missing,
+        updates=found.count("update"),
+        steps=found.count("step"),
+        scaled=found.count("scale"),
+        stepped_scaled=int(np.isin(scaled_steps, done_steps).sum()),
+        unscaled_backwards=_unscaled(trace),
+        seen_steps=len(np.unique(used["step"])),
+    )
+
+
+def _unscaled(trace: Trace) -> float | None:
+    """backward was given the loss itself while the scale was above 1. A row of each kind belongs to one call."""
+    given, losses = trace.rows("backward")["value"], trace.rows("loss")["value"]
+    scales = trace.rows("scaler")["value"]
+    usable = scales[np.isfinite(scales)]
+    if len(given) == 0 or len(given) != len(losses) or len(usable) == 0 or usable.min() <= 2:
+        return None
+    finite = np.isfinite(losses)
+    return float((given[finite] == losses[finite]).mean()) if finite.any() else None

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..trace.schema import BAD
 from ..trace.trace import Rows, Trace
-from . import fields
+from .layers import classes
 from .sizes import LARGEST
 
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
+TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
 MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
 
 
@@ -24,6 +25,7 @@ class Weights:
     worst_absmax: float | None
     bad_at_start: str | None  # parameter that was non-finite before any step
     growth: float | None  # norm of all weights, end / start
+    foreign_change: tuple[int, str, float] | None  # the largest: step, parameter, relative change of its norm
     foreign_writes: tuple[tuple[int, str], ...]  # (step, parameter) written by other code than the optimizer
     checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
 
@@ -36,15 +38,16 @@ def gather(trace: Trace) -> Weights | None:
         return None
     initial = _initial(trace, rows)
     worst: tuple[float, str, float, float] | None = None
-    classes = _classes(trace)
+    kinds = classes(trace)
     for row in initial:
         name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
-        owner = classes.get(name.rpartition(".")[0], "")
+        owner = kinds.get(name.rpartition(".")[0], "")
         fan_in, count = math.prod(shape[1:]), math.prod(shape)
-        if len(shape) < 2 or not 0 < count <= LARGEST or owner.startswith(NOT_FAN_IN):
+        table = owner.startswith("Embedding")
+        if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue
         std = float(row["norm"]) / math.sqrt(count)
-        gain = std * math.sqrt(fan_in)
+        gain = std * math.sqrt(fan_in) if not table else std if std > TABLE else math.nan
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
     bad = initial[(initial["flags"] & BAD) != 0]
@@ -55,9 +58,18 @@ def gather(trace: Trace) -> Weights | None:
         worst_absmax=worst[3] if worst else None,
         bad_at_start=_name(trace, int(bad[0]["subject"])) if len(bad) else None,
         growth=_growth(rows, initial),
+        foreign_change=_largest_change(trace, foreign),
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
     )
+
+
+def _largest_change(trace: Trace, foreign: Rows) -> tuple[int, str, float] | None:
+    changes = foreign["value"]
+    if len(changes) == 0 or np.isnan(changes).all():
+        return None
+    row = foreign[int(np.nanargmax(changes))]
+    return int(row["step"]), _name(trace, int(row["subject"])), float(row["value"])
 
 
 def _initial(trace: Trace, rows: Rows) -> Rows:
@@ -86,16 +98,6 @@ def _growth(rows: Rows, initial: Rows) -> float | None:
     with np.errstate(all="ignore"):
         start, end = np.sqrt((initial["norm"] ** 2).sum()), np.sqrt((last["norm"] ** 2).sum())
     return float(end / start) if start > 0 and np.isfinite(end) else None
-
-
-def _classes(trace: Trace) -> dict[str, str]:
-    """Class of each module by its dotted path."""
-    found: dict[str, str] = {}
-    for note in trace.notes_of("model"):
-        for entry in fields.items(note, "tree"):
-            if isinstance(entry, (list, tuple)) and len(entry) >= 2:
-                found[str(entry[0])] = str(entry[1])
-    return found
 
 
 def _events(trace: Trace, rows: Rows) -> list[tuple[int, str]]:

@@ -24,7 +24,9 @@ def environment(request: Request, session: str, marks: str, outer: Mapping[str, 
         ours["NANDOCTOR_LAYERS"] = request.layers
     if request.watch_step is not None:
         ours["NANDOCTOR_WATCH_STEP"] = str(request.watch_step)
-    inherited = ("NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP")  # settings of a recording around this one
+    if request.probe:
+        ours["NANDOCTOR_PROBE"] = "1"
+    inherited = ("NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP", "NANDOCTOR_PROBE")  # of a recording around this one
     kept = {name: value for name, value in outer.items() if name not in inherited}
     path = kept.get("PYTHONPATH", "")
     if path.split(os.pathsep)[0] != INJECT:

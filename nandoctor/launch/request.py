@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nandoctor import errors
 from nandoctor.trace.spool import SUFFIX
@@ -19,6 +19,7 @@ class Request:
     layers: str | None = None  # regular expression: record only these layers' tensors
     watch_step: int | None = None  # watch every operation around this step
     quiet: bool = False
+    probe: bool = False  # extra forward passes in forked copies of the training
 
 
 def checked(request: Request) -> Request:
@@ -41,7 +42,7 @@ def checked(request: Request) -> Request:
     except OSError as error:
         raise errors.no_output_folder(folder, error.strerror or str(error)) from None
     _try_a_spool(output)
-    return Request(request.command, output, request.layers, request.watch_step, request.quiet)
+    return replace(request, output=output)
 
 
 def _try_a_spool(output: str) -> None:

@@ -3,7 +3,7 @@
 import os
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, saved, scaler
+from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, overshoot, saved, scaler
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
@@ -18,9 +18,11 @@ def arm() -> Run:
     weights = Weights(run)
     clean_uncaught()
     hide_hooks()
-    forward.install(run, alarms)
-    loss.install(run, alarms, weights)
+    forward.install(run, alarms, weights.units)
+    if run.recorder.settings.probe:
+        overshoot.install(run)  # before the optimizer's own probe: the rows of a step come before its end
     optimizers = optimizer.install(run, alarms, weights)
+    loss.install(run, alarms, weights, optimizers)
     scaler.install(run, alarms, optimizers)
     clip.install(run, alarms, weights)
     data.install(run)

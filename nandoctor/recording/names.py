@@ -142,13 +142,16 @@ class Names:
     def modules(self, top: nn.Module) -> list[tuple[str, nn.Module]]:
         return _user_modules(top)
 
-    def parameters(self, model: Model) -> list[tuple[str, tuple[int, ...], str]]:
-        """(path, shape, dtype) of a model's parameters."""
+    def parameters(self, model: Model) -> list[tuple[str, tuple[int, ...], str, bool]]:
+        """(path, shape, dtype, whether a gradient is wanted) of a model's parameters."""
         top = model.ref()
         if top is None:
             return []
         return [
-            (f"{path}.{name}" if path else name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            (
+                f"{path}.{name}" if path else name, tuple(value.shape), str(value.dtype).removeprefix("torch."),
+                value.requires_grad,
+            )  # fmt: skip
             for path, module in _user_modules(top)
             for name, value in module._parameters.items()
             if value is not None

@@ -18,6 +18,7 @@ from .stats import Stats, on_device
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 OTHER_DTYPE = DTYPES.index("other")
+FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "transformers.trainer", "deepspeed")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
 MAX_UNCLAIMED = 100_000  # rows kept while nothing has trained yet: a program that only evaluates writes nothing
 
@@ -93,9 +94,9 @@ class Recorder:
         return number
 
     # --- the clock -------------------------------------------------------------------------------------------
-    def backward_begins(self, loss_as_given: float) -> None:
+    def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:
         self.claim()
-        self.value("backward", self.subject("backward", "call"), loss_as_given)
+        self.value("backward", self.subject("backward", "call"), loss_as_given, second=divisor)
         self.batch += 1
         self.micro += 1
 
@@ -204,6 +205,12 @@ class Recorder:
         self.guard.on = False
 
 
+def device_name() -> str:
+    """Of the GPU that is used, if one is: the question alone must not initialise CUDA."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_device_name() if in_use else "cpu"
+
+
 def process_header() -> dict[str, Any]:
     """What a recording says of the process it runs in. No environment variable is stored."""
     # not platform.platform(): it starts a process and touches the warnings' filters
@@ -213,6 +220,8 @@ def process_header() -> dict[str, Any]:
         "platform": "-".join(os.uname()[::2]) if hasattr(os, "uname") else sys.platform,
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
+        "packages": [name for name in FRAMEWORKS if name in sys.modules],
+        "device": device_name(),
         "pid": os.getpid(),
         "cwd": os.getcwd(),
         "started": time.time(),

@@ -83,6 +83,7 @@ class Run:
     births: list[Birth] = field(default_factory=list)  # of the current graph
     bad_data: list[BadTensor] = field(default_factory=list)  # of the current batch
     loader_seen: bool = False  # batches come from a DataLoader: all their tensors are known
+    nothing_evaluated: bool = False  # the last root call returned empty tensors: a mean over nothing is nobody's fault
     bad_outputs: list["weakref.ref[Tensor]"] = field(default_factory=list)  # of root modules, since the last backward
     last_output: tuple[Any, bool] = (None, False)  # weak reference to the leaf output measured last; was it bad
     flags: dict[int, bool] = field(default_factory=dict)  # graph node of a leaf module's output -> it is bad
@@ -95,6 +96,7 @@ class Run:
     checked_gradients: bool = True  # since the last backward
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
+    overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
 
     def __post_init__(self) -> None:
         self.names = Names(self._model_seen)
@@ -142,7 +144,7 @@ class Run:
             name=model.variable,
             kind=type(top).__name__,
             tree=[[path, type(module).__name__, module.training] for path, module in self.names.modules(top)],
-            parameters=[[path, list(shape), dtype] for path, shape, dtype in self.names.parameters(model)],
+            parameters=[[path, list(shape), *rest] for path, shape, *rest in self.names.parameters(model)],
         )
         if rename:
             for layer in self.names.layers():

@@ -18,6 +18,7 @@ class Settings:
     layers: str | None = None  # regular expression: only these layers' tensors are recorded
     watch_step: int | None = None  # look at every operation around this step
     nandoctor: str = ""
+    probe: bool = False  # extra forward passes in forked copies
 
     def wants(self, layer: str) -> bool:
         return self.layers is None or re.search(self.layers, layer) is not None
@@ -49,4 +50,5 @@ def from_environment() -> Settings:
         layers=layers,
         watch_step=int(watch) if watch else None,
         nandoctor=VERSION,
+        probe=bool(get("NANDOCTOR_PROBE")),
     )

@@ -25,6 +25,7 @@ class Stats(NamedTuple):
         return not (math.isfinite(self.low) and math.isfinite(self.high))
 
 
+SMALLEST_NORMAL = {torch.float16: 2.0**-14, torch.bfloat16: 2.0**-126}  # below: subnormal, then flushed to zero
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 _HALF_BYTES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -113,3 +114,12 @@ def is_bad(tensor: Tensor | None) -> bool:
         return False
     low, high = torch.aminmax(dense(detach(readable)))
     return not (math.isfinite(item(low)) and math.isfinite(item(high)))
+
+
+def flushed(gradient: Tensor) -> tuple[float, float, float]:
+    """Zeros, elements, subnormal ones of a gradient in half precision: a row (E29)."""
+    size = detach(gradient).abs()
+    zeros = (size == 0).sum()
+    small = (size < SMALLEST_NORMAL[gradient.dtype]).sum()
+    zero, tiny = torch.stack([zeros, small]).tolist()
+    return float(zero), float(size.numel()), float(tiny - zero)

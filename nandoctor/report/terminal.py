@@ -6,14 +6,18 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nandoctor.causes import healthy, unknown
 from nandoctor.causes.cause import Fact, Remedy
+from nandoctor.causes.remedies.papers import PAPERS
 from nandoctor.diagnosis import FAINT, Diagnosis, Finding
-from nandoctor.evidence import Bad
+from nandoctor.evidence import Bad, Evidence
+from nandoctor.report import checklist, questions
 from nandoctor.report.plain import plain
 
 COLUMNS = 100
 LINES = 40
 SHORT = {"evidence": 6, "remedies": 4, "candidates": 3, "not_seen": 3}  # items of a list in the short report
+WHAT_TO_DO = "What to do, in this order"
 BOLD, RED, GREEN, DIM, OFF = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
@@ -35,13 +39,14 @@ class Part:
 
 
 def render(diagnosis: Diagnosis, full: bool = False, colour: bool = False) -> str:
-    """The report as text. The longest part gives way where 40 lines are too few."""
-    parts = _parts(diagnosis, full)
-    while not full and sum(len(part.lines) for part in parts) > LINES - 1:
+    """The report as text. The longest part gives way where 40 lines are too few; the checklist stands at the end."""
+    parts, end = _parts(diagnosis, full), _checklist(diagnosis, full)
+    while not full and sum(len(part.lines) for part in parts) > LINES - 1 - len(end):
         parts = _shortened(parts)
     lines = [line for part in parts for line in part.lines]
     if any(part.left_out for part in parts):
         lines.append("... marks what is left out: nandoctor diagnose --full")
+    lines += end
     return "\n".join(_coloured(lines, diagnosis.healthy) if colour else lines)
 
 
@@ -56,25 +61,37 @@ def _shortened(parts: list[Part]) -> list[Part]:
 
 def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     first = diagnosis.findings[0] if diagnosis.findings else None
-    unknown = diagnosis.verdict == "unknown"
-    others = diagnosis.findings if unknown else diagnosis.findings[1:]
-    if not full:
+    nobody_knows = diagnosis.verdict == "unknown"
+    others = diagnosis.findings if nobody_knows else diagnosis.findings[1:]
+    if not full and diagnosis.reading is None:  # a log leaves many causes open, each of them faint
         others = tuple(finding for finding in others if finding.confidence > FAINT)
     parts = [Part(tuple(_head(diagnosis))), Part(tuple(_state(diagnosis)))]
     if diagnosis.first_nonfinite is not None:
         birth = _birth(diagnosis.first_nonfinite, full)
         parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))
-    if first is not None and not unknown:
+    from_a_log = diagnosis.reading is not None
+    if first is not None and (from_a_log or not nobody_knows):
         parts.append(_evidence(first, full))
-        parts.append(_remedies(first, full))
+        parts.append(_remedies(WHAT_TO_DO, first.remedies, full))
     if others:
         parts.append(_candidates(others, full))
+    if nobody_knows and not from_a_log:
+        parts.append(_remedies("What the documents do then", unknown.remedies(diagnosis.evidence), full))
+        parts.append(_listed(f"If nothing helps [{questions.SOURCE}]", questions.answers(diagnosis.evidence), None))
+    elif diagnosis.healthy and full:
+        parts.append(_remedies("If it converges slowly", healthy.remedies(diagnosis.evidence), full))
+    if diagnosis.reading is not None:
+        parts.append(_listed("From a log alone", (diagnosis.reading.sure, diagnosis.reading.more), None))
     if diagnosis.not_seen:
         parts.append(_listed("Not seen", diagnosis.not_seen, None if full else SHORT["not_seen"]))
     return [part for part in parts if part.lines]
 
 
 def _head(diagnosis: Diagnosis) -> list[str]:
+    if diagnosis.reading is not None and diagnosis.healthy:
+        return _wrapped(diagnosis.reading.said, "")
+    if diagnosis.reading is not None and diagnosis.verdict == "unknown":
+        return _wrapped(f"unknown: {diagnosis.reading.said}", "", "  ")
     if diagnosis.healthy:
         return _wrapped(f"healthy: nothing failed in {diagnosis.run.steps} steps.", "")
     first = diagnosis.findings[0] if diagnosis.findings else None
@@ -159,10 +176,13 @@ def _fact(fact: Fact) -> str:
     return f"{fact.fact}{step}"
 
 
-def _remedies(finding: Finding, full: bool) -> Part:
-    shown = finding.remedies if full else finding.remedies[: SHORT["remedies"]]
-    items = tuple(tuple(_remedy(number, remedy)) for number, remedy in enumerate(shown, start=1))
-    return Part(("", "What to do, in this order"), items, len(finding.remedies) - len(shown))
+def _remedies(title: str, remedies: tuple[Remedy, ...], full: bool) -> Part:
+    shown = remedies if full else remedies[: SHORT["remedies"]]
+    items = [tuple(_remedy(number, remedy)) for number, remedy in enumerate(shown, start=1)]
+    if full:  # an id that is no document of docs/sources.md is said in full
+        used = dict.fromkeys(remedy.source for remedy in shown if remedy.source in PAPERS)
+        items += [tuple(_wrapped(f"[{name}] {PAPERS[name]}", "  ", "    ")) for name in used]
+    return Part(("", title), tuple(items), len(remedies) - len(shown))
 
 
 def _remedy(number: int, remedy: Remedy) -> list[str]:
@@ -197,6 +217,17 @@ def _listed(title: str, texts: Iterable[str], most: int | None) -> Part:
     longest = 800 if most is None else 3 * COLUMNS - 20
     items = tuple(tuple(_wrapped(f"- {text}", "  ", hanging="    ", longest=longest)) for text in shown)
     return Part(("", title), items, len(texts) - len(shown))
+
+
+def _checklist(diagnosis: Diagnosis, full: bool) -> list[str]:
+    """A healthy run has nothing to check, unless everything is asked for; a log cannot fill it in."""
+    if diagnosis.reading is not None:
+        return []
+    evidence: Evidence = diagnosis.evidence
+    if full:
+        return _listed("Checklist of the documents", checklist.full(evidence), None).lines
+    lines = [] if diagnosis.healthy else checklist.short(evidence)
+    return ["", *map(_cut, lines)] if lines else []
 
 
 def _wrapped(text: str, indent: str, hanging: str | None = None, longest: int = 600) -> list[str]:

@@ -31,8 +31,8 @@ FLAGS = {
     "nonfinite": BAD, "scaled": SCALED, "clipped": CLIPPED, "sampled": SAMPLED, "skipped": SKIPPED,
     "recomputed": RECOMPUTED, "no_grad": NO_GRAD,
 }  # fmt: skip
-REALS = ("low", "high", "norm", "value", "max_norm")
-COUNTS = ("nan_count", "inf_count", "first_bad", "ignored", "found_inf")
+REALS = ("low", "high", "norm", "value", "max_norm", "divisor", "slope")
+COUNTS = ("nan_count", "inf_count", "first_bad", "ignored", "found_inf", "of", "zeros", "looks")
 COLUMNS = {  # name -> type, in the order in which people see them
     **{name: CLOCK[name] for name in CLOCK},
     "kind": "string", "layer": "string", "tensor": "string", "module": "string", "mode": "string",
@@ -43,6 +43,7 @@ COLUMNS = {  # name -> type, in the order in which people see them
     **{name: "bool" for name in FLAGS if name != "nonfinite"},
     "subject": "int32",
 }  # fmt: skip
+LATER = ("divisor", "slope", "of", "zeros", "looks")  # since version 2: older files lack them
 NULLABLE = ("layer", "tensor", "module", "dtype", "shape", "count", *REALS, *COUNTS)
 
 # place of a number among a, b, c by kind; -1 where the kind does not have it

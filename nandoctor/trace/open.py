@@ -2,7 +2,8 @@
 
 import os
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nandoctor.errors import (
@@ -21,7 +22,8 @@ from nandoctor.trace.recover import check_version, finish, remove_rest, writer_o
 from nandoctor.trace.rows import rows_in_file, rows_of, survey
 from nandoctor.trace.schema import KIND, VERSION
 from nandoctor.trace.spool import SUFFIX, writer_lives
-from nandoctor.trace.trace import Rows, Trace
+from nandoctor.trace.table import Column, InGroups
+from nandoctor.trace.trace import Rows, Trace, dtype_of
 
 MAGIC = b"PAR1"  # first and last bytes of a Parquet file
 ROWS_OF_ANY_FILE = 1 << 20  # as many rows are believed of the smallest file
@@ -110,11 +112,21 @@ def _open_file(path: Path) -> Trace:
     except (parquet.Unreadable, ValueError) as error:
         raise not_a_trace(str(path), str(error)) from None
 
-    def load(kind: str) -> Rows:
+    @contextmanager
+    def refused() -> Iterator[None]:
         try:
-            return file.load(kind, shape_ids)
+            yield
         except parquet.Unreadable as error:
             raise not_a_trace(str(path), str(error)) from None
+
+    def load(kind: str) -> Rows:
+        def read(group: int, name: str) -> Column:
+            with refused():
+                return file.column(group, name, kind, shape_ids)
+
+        with refused():
+            groups = file.groups_of(kind)
+        return Rows(InGroups(kind, dtype_of(kind), groups, read, file.kept))
 
     trace = Trace(str(path), tuple(notes), load)
     shape_ids = {shape_text(shape): number for number, shape in reversed(list(trace.shapes.items()))}

@@ -6,6 +6,7 @@ A row group holds one kind where that has many rows, sorted by subject and time:
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from nandoctor.trace import columns
-from nandoctor.trace.columns import CLOCK, COLUMNS, COUNTS, FLAGS, NULLABLE, REALS, WHOLE, WORDS, Lexicon
+from nandoctor.trace.columns import CLOCK, COLUMNS, COUNTS, FLAGS, LATER, NULLABLE, REALS, WHOLE, WORDS, Lexicon
 from nandoctor.trace.rows import RowSource, Survey, Timed, timed
-from nandoctor.trace.schema import DTYPES, KINDS, MODES, NO_SHAPE, NORM_ONLY, TENSOR_KINDS
-from nandoctor.trace.trace import Rows, dtype_of
+from nandoctor.trace.schema import DTYPES, KIND, MODES, NO_SHAPE, NORM_ONLY, TENSOR_KINDS
+from nandoctor.trace.table import Kept
 
 NOTES_KEY = b"nandoctor"
 VERSION_KEY = b"nandoctor.version"
@@ -33,8 +34,12 @@ TYPES: dict[str, Any] = {
     "string": pa.string(),
 }
 LEAST = {name: -1 if name in ("epoch", "subject") else 0 for name in (*CLOCK, *WHOLE)}  # less is nonsense
-DTYPE_IDS = {name: number for number, name in enumerate(DTYPES)}
-MODE_IDS = {name: number for number, name in enumerate(MODES)}
+IDS = {  # words as ids, and the id where there is none
+    "kind": (KIND, len(KIND)),
+    "dtype": ({name: number for number, name in enumerate(DTYPES)}, 0),
+    "mode": ({name: number for number, name in enumerate(MODES)}, 0),
+}
+KEPT_BYTES = 1 << 27  # of columns read; what does not fit is read again when it is asked for again
 RISING = (*CLOCK, "subject")  # in the order of a row group: differences cost next to nothing
 ENCODINGS = {**dict.fromkeys(REALS, "BYTE_STREAM_SPLIT"), **dict.fromkeys(RISING, "DELTA_BINARY_PACKED")}
 
@@ -115,77 +120,96 @@ class Unreadable(Exception):
 
 
 class OpenFile:
-    """An open run.parquet: its metadata, and the rows of one kind at a time."""
+    """An open run.parquet: its metadata, and a column of one row group at a time."""
 
     def __init__(self, path: Path) -> None:
         with _damage_in_words():
             metadata = pq.read_metadata(path)
             texts = [name for name in WORDS if name in metadata.schema.names]
             self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            self._there = set(self._file.schema_arrow.names)
             self.texts: dict[bytes, bytes] = metadata.metadata or {}
             self._groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            self._kinds = [_kinds_in(group) for group in self._groups]
             self.rows = sum(max(0, group.num_rows) for group in self._groups)
+        self.kept = Kept(KEPT_BYTES)
 
     def check_columns(self) -> None:
         with _damage_in_words():
             schema = self._file.schema_arrow
         for name, kind in COLUMNS.items():
             places = schema.get_all_field_indices(name)
+            if not places and name in LATER:
+                continue
             if len(places) != 1:
                 raise Unreadable(f"its column {name} is missing" if not places else f"it has the column {name} twice")
             found = schema.field(places[0]).type
             if (found.value_type if pa.types.is_dictionary(found) else found) != TYPES[kind]:
                 raise Unreadable(f"its column {name} holds {found} instead of {kind}")
 
-    def load(self, kind: str, shape_ids: Mapping[str, int]) -> Rows:
-        """Trace.load: reads the row groups that hold the kind, and only the columns that it has."""
+    def groups_of(self, kind: str) -> list[tuple[int, NDArray[np.int64] | None]]:
+        """The row groups that hold a kind, and its places there; None: the whole group."""
+        found: list[tuple[int, NDArray[np.int64] | None]] = []
         with _damage_in_words():
-            pieces = [
-                self._rows_of(kind, number, shape_ids)
-                for number, group in enumerate(self._groups)
-                if _may_hold(group, kind)
-            ]
-        if not pieces:
-            return np.empty(0, dtype_of(kind))
-        rows = np.concatenate(pieces)
-        return rows[np.argsort(rows["order"], kind="stable")]
+            for group, (first, last) in enumerate(self._kinds):
+                if first <= kind <= last:
+                    held = self._once(group, "kind") == KIND[kind]
+                    if held.any():
+                        found.append((group, None if held.all() else np.flatnonzero(held)))
+        return found
+
+    def column(self, group: int, name: str, kind: str, shape_ids: Mapping[str, int]) -> NDArray[Any]:
+        """A whole column of a row group, under its name in dtype_of(kind)."""
+        with _damage_in_words():
+            if name == "shape":
+                return _places(self._read(group, "shape"), shape_ids, NO_SHAPE)
+            if name == "flags" and kind in TENSOR_KINDS:
+                return np.asarray(self._once(group, name) | self._once(group, "low absent") * np.uint8(NORM_ONLY))
+            if name in COLUMNS and name not in self._there or name.startswith("_"):
+                return np.full(self._groups[group].num_rows, np.nan)
+            return self._once(group, name)
+
+    def _once(self, group: int, name: str) -> NDArray[Any]:
+        """Of a group that holds several kinds, for all of them."""
+        first, last = self._kinds[group]
+        if first == last:
+            return self._decoded(group, name)
+        return self.kept.get((group, name), partial(self._decoded, group, name))
+
+    def _decoded(self, group: int, name: str) -> NDArray[Any]:
+        if name in LEAST:
+            return np.asarray(_numbers(self._read(group, name), COLUMNS[name], LEAST[name]).clip(LEAST[name]))
+        if name == "flags":
+            table = self._file.read_row_group(group, columns=list(FLAGS), use_threads=False)
+            bits = [_bits(table.column(name)) * np.uint8(bit) for name, bit in FLAGS.items()]
+            return np.asarray(np.sum(bits, axis=0, dtype=np.uint8))
+        if name == "low absent":
+            return _absent(self._read(group, "low"))
+        if name in IDS:
+            return _places(self._read(group, name), *IDS[name]).astype(np.uint8)
+        return _numbers(self._read(group, name), COLUMNS[name], np.nan)
+
+    def _read(self, group: int, name: str) -> Any:
+        return self._file.read_row_group(group, columns=[name], use_threads=False).column(name)
 
     def count(self) -> dict[str, int]:
         """Rows by kind."""
-        ids = {kind: number for number, kind in enumerate(KINDS)}
-        counts = np.zeros(len(ids) + 1, np.int64)
+        counts = np.zeros(len(KIND) + 1, np.int64)
         with _damage_in_words():
             for group in range(len(self._groups)):
-                found = _places(self._file.read_row_group(group, columns=["kind"]).column("kind"), ids, len(ids))
-                counts += np.bincount(found, minlength=len(counts))
-        return {kind: int(counts[number]) for kind, number in ids.items()}
-
-    def _rows_of(self, kind: str, group: int, shape_ids: Mapping[str, int]) -> Rows:
-        names = [name for name in KINDS[kind] if name]
-        wanted = [*CLOCK, *WHOLE, "kind", "dtype", "shape", "mode", *FLAGS, *names]
-        table = self._file.read_row_group(group, columns=wanted)
-        here = np.flatnonzero(_places(table.column("kind"), {kind: 1}, 0))
-        out: Rows = np.empty(len(here), dtype_of(kind))
-        for name, least in LEAST.items():
-            out[name] = np.clip(_numbers(table.column(name), COLUMNS[name], least)[here], least, None)
-        out["dtype"] = _places(table.column("dtype"), DTYPE_IDS, 0)[here]
-        out["shape"] = _places(table.column("shape"), shape_ids, NO_SHAPE)[here]
-        out["mode"] = _places(table.column("mode"), MODE_IDS, 0)[here]
-        out["flags"] = sum(_bits(table.column(name))[here] * np.uint8(bit) for name, bit in FLAGS.items())
-        for position, name in enumerate(KINDS[kind]):
-            out[name or f"_{position}"] = _numbers(table.column(name), COLUMNS[name], np.nan)[here] if name else np.nan
-        if kind in TENSOR_KINDS:
-            out["flags"][_absent(table.column("low"))[here]] |= NORM_ONLY
-        return out
+                counts += np.bincount(self._decoded(group, "kind"), minlength=len(counts))
+        return {kind: int(counts[number]) for kind, number in KIND.items()}
 
 
-def _may_hold(group: Any, kind: str) -> bool:
+def _kinds_in(group: Any) -> tuple[str, str]:
+    """The first and the last kind of a row group, by its statistics."""
     for place in range(group.num_columns):
         column = group.column(place)
         if column.path_in_schema == "kind":
             found = column.statistics
-            return found is None or not found.has_min_max or bool(found.min <= kind <= found.max)
-    return True
+            if found is not None and found.has_min_max and isinstance(found.min, str):
+                return found.min, found.max
+    return min(KIND), max(KIND)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from nandoctor.trace.columns import Lexicon
 from nandoctor.trace.notes import Note, notes_in, packed
 from nandoctor.trace.rows import RowSource, Survey, rows_in_file, survey
 from nandoctor.trace.schema import VERSION
-from nandoctor.trace.trace import Rows, Trace
+from nandoctor.trace.trace import Records, Trace
 
 try:
     import fcntl
@@ -105,7 +105,7 @@ def _header(notes: list[Note]) -> Note:
     return next((note for note in notes if note["note"] == "header"), {})
 
 
-def _no_rows(kind: str) -> Rows:
+def _no_rows(kind: str) -> Records:
     raise LookupError(kind)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nandoctor.trace.schema import DTYPES, KIND, KIND_NAMES, KINDS, MODES, NORM_ONLY, ROW_FIELDS, TENSOR_KINDS
-from nandoctor.trace.trace import Rows, dtype_of
+from nandoctor.trace.trace import Records, dtype_of
 
 Ints = NDArray[np.int64]
 
@@ -36,7 +36,7 @@ class RowSource:
     """Rows somewhere; `blocks(size)` reads them in order of time, again from the start at each call."""
 
     count: int
-    blocks: Callable[[int], Iterator[Rows]]
+    blocks: Callable[[int], Iterator[Records]]
     close: Callable[[], None] = lambda: None
 
 
@@ -47,7 +47,7 @@ def rows_in_file(path: Path) -> RowSource:
     opened = _Opened(path)
     count = os.fstat(opened.descriptor).st_size // SPOOL_ROW.itemsize
 
-    def blocks(size: int) -> Iterator[Rows]:
+    def blocks(size: int) -> Iterator[Records]:
         with open(opened.descriptor, "rb", closefd=False) as file:
             for start in range(0, count, size):
                 file.seek(start * SPOOL_ROW.itemsize)
@@ -72,7 +72,7 @@ class _Opened:
         self.close()
 
 
-def rows_in_memory(rows: Rows) -> RowSource:
+def rows_in_memory(rows: Records) -> RowSource:
     return RowSource(len(rows), lambda size: (rows[start : start + size] for start in range(0, len(rows), size)))
 
 
@@ -112,10 +112,10 @@ class _Followers:
     """Collects the loaders whose `epoch` row is followed by a `backward`, among the rows that it is shown."""
 
     def __init__(self) -> None:
-        self._last: Rows = np.empty(0, SPOOL_ROW)
+        self._last: Records = np.empty(0, SPOOL_ROW)
         self._found = np.empty(0, np.int64)
 
-    def see(self, rows: Rows) -> None:
+    def see(self, rows: Records) -> None:
         rows = np.concatenate([self._last, rows])
         kinds = rows["kind"]
         drawn = rows["subject"][:-1][(kinds[:-1] == KIND["epoch"]) & (kinds[1:] == KIND["backward"])]
@@ -129,7 +129,7 @@ class _Followers:
 class Timed(NamedTuple):
     """A block of rows of known kinds, with what their order says."""
 
-    rows: Rows
+    rows: Records
     order: Ints
     batch: Ints
     micro: Ints
@@ -158,9 +158,9 @@ def timed(source: RowSource, seen: Survey, size: int = READ_ROWS) -> Iterator[Ti
             yield Timed(block[known], orders[known], batches[known], micros[known], epochs[known])
 
 
-def rows_of(kind: str, source: RowSource, seen: Survey) -> Rows:
+def rows_of(kind: str, source: RowSource, seen: Survey) -> Records:
     """Trace.load for rows that are not in a Parquet file."""
-    out: Rows = np.empty(int(seen.counts[KIND[kind]]), dtype_of(kind))
+    out: Records = np.empty(int(seen.counts[KIND[kind]]), dtype_of(kind))
     filled = 0
     if len(out):
         for block in timed(source, seen):
@@ -171,7 +171,7 @@ def rows_of(kind: str, source: RowSource, seen: Survey) -> Rows:
     return out[:filled]
 
 
-def _fill(out: Rows, block: Timed, kind: str) -> None:
+def _fill(out: Records, block: Timed, kind: str) -> None:
     rows = block.rows
     out["order"], out["batch"], out["micro"], out["epoch"] = (
         block.order,
@@ -188,7 +188,7 @@ def _fill(out: Rows, block: Timed, kind: str) -> None:
         out["low"][unmeasured] = out["high"][unmeasured] = np.nan
 
 
-def believable(rows: Rows) -> dict[str, NDArray[Any]]:
+def believable(rows: Records) -> dict[str, NDArray[Any]]:
     """The integer fields of spool rows, within their vocabularies: a spool may come from a stranger."""
     return {
         "step": np.minimum(rows["step"], LARGEST).astype(np.int32),

@@ -6,7 +6,7 @@ A recording writes ROW structs and JSON notes to a spool; `trace/parquet.py` tur
 
 import struct
 
-VERSION = 1
+VERSION = 2
 
 # --- one row: 40 bytes, little-endian ------------------------------------------------------------------------
 ROW_FIELDS = (
@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "output_gradient": ("low", "high", "norm"),  # gradient that reached that output
     "parameter_gradient": ("low", "high", "norm"),  # as the optimizer is about to use it, unscaled
     "weight": ("low", "high", "norm"),  # parameter after the step
-    "update": ("low", "high", "norm"),  # what the step added to the parameter
+    "update": ("low", "high", "norm"),  # what the step added to the parameter, from sampled elements; ends at a look
     "input": ("low", "high", "norm"),  # tensor given to a root module
     "batch": ("low", "high", "norm"),  # tensor in a batch drawn from a DataLoader
     # integers
@@ -47,7 +47,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "clip": ("", "max_norm", "value"),  # value = total norm that clip_grad_norm_ returned, before clipping
     "loss_scale": ("", "found_inf", "value"),  # GradScaler, at each update
     "scaler": ("", "", "value"),  # a GradScaler call in order; subject = scale, unscale_, step, update
-    "backward": ("", "", "value"),  # a call of backward; value = the loss as given, scaled or not
+    "backward": ("", "divisor", "value"),  # a call of backward; value = the loss as given, scaled or not;
+    # divisor = the number that the user divided it by last, 0 for none
     "step": ("", "", "value"),  # end of an optimizer step; value 1 = done, 0 = skipped by a GradScaler
     "zero_grad": ("", "", "value"),
     "epoch": ("", "", "value"),  # an iteration begun over a DataLoader; subject = the loader
@@ -55,6 +56,19 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "foreign_write": ("", "", "value"),  # a parameter changed between two steps, by neither optimizer nor
     # load_state_dict; value = relative change of a sample's norm
     "elapsed": ("", "", "value"),  # seconds since recording began, at the end of a step
+    # dynamics, from the same sampled elements of all parameters of one optimizer, taken as one vector
+    "gradient_cosine": ("", "", "value"),  # between this gradient g_t and the one before, g_t-1
+    "curvature": ("slope", "", "value"),  # of the last update s: slope = s . g_t-1; value = s . (g_t-1 - g_t) / 2 slope
+    # at a look: every step at first, then every LOOK_EVERY (recording/looks.py)
+    "unmoved": ("", "of", "value"),  # sampled elements that have a gradient and did not move; of = that have one
+    "denominator": ("zeros", "of", "value"),  # sampled elements of Adam's sqrt(v) below eps; zeros = exactly 0
+    "flush": ("zeros", "of", "value"),  # subnormal elements of a half-precision gradient; zeros = exactly 0
+    "silent_units": ("looks", "of", "value"),  # units of a layer's output never above 0 in this window of looks
+    "still_units": ("looks", "of", "value"),  # rows of a parameter whose gradient was 0 at each look of the window
+    "stale_gradient": ("", "", "value"),  # steps in a row that used again what a step had used: never cleared
+    # at steps that `record --probe` repeated in forked copies (recording/probes/overshoot.py), on the batch of the step
+    "rho": ("", "", "value"),  # decrease of the loss by the step, over the decrease that its gradient promised
+    "critical_factor": ("", "", "value"),  # times the step that bring the loss back to its value before the step
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}
@@ -76,12 +90,14 @@ RECOMPUTED = 64  # seen while activation checkpointing ran the forward again
 NO_GRAD = 128  # seen under no_grad
 
 # --- notes: one JSON object a line, key "note" says which ----------------------------------------------------
-# header      version, nandoctor, torch, python, platform, threads, command, cwd, pid, rank, world, started, output
+# header      version, nandoctor, torch, python, platform, device, threads, command, cwd, pid, rank, world, started,
+#             output
 # subject     id, name, role (module|parameter|input|batch|optimizer|loader|scaler|call|loss), module (class), tensor
 # shape       id, shape (list), count
-# model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype]]
+# model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype, requires_grad]]
 # optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)
 # autocast    step, enabled, dtype
+# graph       step, nodes: {name: count}      (autograd nodes of the first graph)
 # line        lines of the line map: file, line, text                      (so that it reads on another machine)
 # incident    a non-finite loss, gradient or weight and its birth: fields in recording/incident.py
 # exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)

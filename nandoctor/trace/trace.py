@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .schema import KINDS
+from .table import Records, Rows, as_rows
 
-Rows = NDArray[np.void]
+__all__ = ["COMMON", "Records", "Rows", "Subject", "Trace", "dtype_of"]
 
 COMMON = (
     ("order", "i8"),  # place in time
@@ -53,14 +53,14 @@ class Trace:
 
     path: str
     notes: tuple[Mapping[str, Any], ...]
-    load: Callable[[str], Rows]
+    load: Callable[[str], Rows | Records]
     alive: bool = False  # the writer still runs: read as far as it goes
     _cache: dict[str, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, kind: str) -> Rows:
         """Rows of one kind in order of time; fields as in dtype_of(kind). Empty if the trace has none."""
         if kind not in self._cache:
-            self._cache[kind] = self.load(kind)
+            self._cache[kind] = as_rows(self.load(kind))
         return self._cache[kind]
 
     def notes_of(self, kind: str) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from nandoctor.evidence import (
     Crash,
     Data,
     Evidence,
+    Flip,
     Gradients,
     Incidents,
     Loss,
@@ -20,6 +21,7 @@ from nandoctor.evidence import (
     Style,
     Weights,
 )  # fmt: skip
+from tests.causes.silent_patients import silent_patients
 
 HEALTHY = Evidence(
     steps=100,
@@ -31,10 +33,10 @@ HEALTHY = Evidence(
               ((98, 0.4), (99, 0.4))),
     gradients=Gradients(1.0, 1.0, 1.1, 1.1, 2.0, 0.9, 1.0, 0.5, 0.0, None, 0, 1.0, 1.0, None, None, None),
     optimizer=Optimizer("SGD", False, {"lr": 0.05, "momentum": 0.0}, 1, 0.05, 0.05, 0.05, True, None, 0.002, 0.003,
-                        0.002, "fc1.weight", 0.003, 0.02),
-    weights=Weights("fc1.weight", 0.58, 0.05, 0.1, None, 1.2, (), ()),
+                        0.002, 0.01, "fc1.weight", 0.003, 0.02),
+    weights=Weights("fc1.weight", 0.58, 0.05, 0.1, None, 1.2, None, (), ()),
     activations=Activations(1.0, 1.1, "fc1", 1.1, 1.0, 4, 6.0, "fc1", 1.0),
-    data=Data("0", 1.05, 3.1, 99, 3.0, "0", 0, 100, 0.0, 9.0, None, None),
+    data=Data("0", 1.05, 3.1, 99, 0, 3.0, "0", 0, 100, None, 0.0, 9.0, None, None, None),
 )  # fmt: skip
 
 
@@ -107,4 +109,6 @@ PATIENTS: dict[str, Evidence] = {
         data=replace(HEALTHY.data, loudest_ratio=8e4, loudest_absmax=2.5e5, loudest_step=40),
         gradients=replace(HEALTHY.gradients, at_onset=1e6, spike=1e6),
     ),
+    "hardware-fault": replace(HEALTHY, flip=Flip(30, "head.weight", 0.1, 3.4e37, 128)),
+    **{name: patient for name, patient in silent_patients(HEALTHY).items() if name != "healthy"},
 }  # fmt: skip

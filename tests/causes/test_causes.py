@@ -8,11 +8,13 @@ import pytest
 from nandoctor.causes import CAUSES, treatments
 from nandoctor.causes.cause import Cause, Verdict
 from nandoctor.causes.pages import FOLDER, HEADINGS, markdown, pages
+from nandoctor.causes.remedies.papers import PAPERS
 from nandoctor.evidence import Evidence
 from tests.causes.patients import HEALTHY, PATIENTS
 
 CONTRACT = Path(__file__).parents[2] / "nandoctor" / "contract" / "causes.md"
 DOCUMENTS = {"nan-guide", "monash-stability", "nan-root-cause", "stability-guide", "repair-not-skip"}
+SURE = {"hardware-fault": 0.3}  # from one trace it is a candidate and never more
 BY_ID = {cause.id: cause for cause in CAUSES}
 NAMES = {value for name, value in vars(treatments).items() if name.isupper()}
 
@@ -42,7 +44,7 @@ def test_the_contract_names_neighbours():
 @pytest.mark.parametrize("name", BY_ID)
 def test_claims_its_patient_and_is_ranked_first(name: str):
     ranked = sorted(CAUSES, key=lambda cause: -confidence(cause, PATIENTS[name]))
-    assert confidence(BY_ID[name], PATIENTS[name]) >= 0.7
+    assert confidence(BY_ID[name], PATIENTS[name]) >= SURE.get(name, 0.7)
     assert ranked[0].id == name
 
 
@@ -64,7 +66,8 @@ def test_its_evidence_and_its_remedies_are_this_runs_own(name: str):
     remedies = BY_ID[name].remedies(patient)
     assert remedies
     for remedy in remedies:
-        assert remedy.source in DOCUMENTS or remedy.source.startswith("https://docs.pytorch.org/")
+        known = remedy.source in DOCUMENTS or remedy.source in PAPERS
+        assert known or remedy.source.startswith("https://docs.pytorch.org/")
         assert remedy.treatment is None or remedy.treatment in NAMES
         assert remedy.title and remedy.change
     assert any(remedy.source in DOCUMENTS for remedy in remedies)

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from nandoctor.cli import record as typers
-from nandoctor.cli.record_arguments import WITH_VALUE, read
+from nandoctor.cli.record_arguments import FLAGS, WITH_VALUE, read
 from nandoctor.errors import UserError
 from nandoctor.launch.request import Request, checked
 from tests.launch.commands import nandoctor, plain
@@ -20,6 +20,7 @@ ASKED = [
     (["--output=a.parquet", "--quiet", "--", "x"], Request(("x",), output="a.parquet", quiet=True)),
     (["-oa.parquet", "--", "x", "--"], Request(("x", "--"), output="a.parquet")),
     (["--layers", "fc.*", "--watch-step", "7", "--", "x"], Request(("x",), layers="fc.*", watch_step=7)),
+    (["--probe", "--", "x"], Request(("x",), probe=True)),
     (["--recover", "run.parquet.spool"], "run.parquet.spool"),
 ]
 
@@ -41,7 +42,7 @@ def test_the_help_is_typers_and_names_every_option(tmp_path):
     seen = nandoctor("record", "--help", folder=tmp_path, env=plain_text)
     text = seen.stdout.decode()
     assert "Usage: nandoctor record" in text and seen.returncode == 0
-    assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)) == {*WITH_VALUE, "--quiet", "--help"}
+    assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)) == {*WITH_VALUE, *FLAGS, "--help"}
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,17 @@ def test_initial_weights_are_measured_by_the_fan_in_rule():
 def test_an_embedding_is_not_held_to_the_fan_in_rule():
     made = Run()
     made.note("model", name="model", tree=[["emb", "Embedding", True]], parameters=[])
-    made.tensor("weight", "emb.weight", 50.0, (100, 64), role="parameter")
+    made.tensor("weight", "emb.weight", 2.0, (100, 64), role="parameter")
     weights = gather(made.trace()).weights
     assert weights is not None and weights.worst_gain is None
+
+
+def test_an_embedding_far_from_the_unit_normal_is_told():
+    made = Run()
+    made.note("model", name="model", tree=[["emb", "Embedding", True]], parameters=[])
+    made.tensor("weight", "emb.weight", 500.0, (100, 64), role="parameter")
+    weights = gather(made.trace()).weights
+    assert weights is not None and weights.worst_layer == "emb.weight"
 
 
 def test_unscale_twice_before_update_is_seen():

@@ -14,7 +14,7 @@ import pytest
 
 from nandoctor.errors import UserError
 from nandoctor.trace.open import newest_trace, open_trace, rows_by_kind
-from nandoctor.trace.schema import KIND_NAMES
+from nandoctor.trace.schema import KIND_NAMES, VERSION
 from tests.builders import Run, run
 
 
@@ -103,14 +103,14 @@ def test_another_programs_parquet(tmp_path):
 
 
 def test_a_newer_trace_says_which_nandoctor_reads_it(good, tmp_path):
-    notes = json.dumps([{"note": "header", "version": 2, "nandoctor": "9.8.7"}])
-    path = rewritten(good, tmp_path, {b"nandoctor.version": b"2", b"nandoctor": notes.encode()})
+    notes = json.dumps([{"note": "header", "version": VERSION + 1, "nandoctor": "9.8.7"}])
+    path = rewritten(good, tmp_path, {b"nandoctor.version": str(VERSION + 1).encode(), b"nandoctor": notes.encode()})
     error = assert_refused(path, "nandoctor 9.8.7")
     assert "nandoctor>=9.8.7" in error.try_this
 
 
 def test_a_newer_spool_says_so_and_is_left_as_it_is(tmp_path):
-    spool = Run(version=2, nandoctor="9.8.7").spool(tmp_path / "run.parquet")
+    spool = Run(version=VERSION + 1, nandoctor="9.8.7").spool(tmp_path / "run.parquet")
     assert_refused(spool, "nandoctor 9.8.7")
     assert sorted(os.listdir(spool)) == ["lock", "notes.jsonl", "rows.bin"]
 

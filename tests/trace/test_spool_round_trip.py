@@ -22,7 +22,7 @@ from nandoctor.trace.schema import (
 )
 from tests.builders import Run
 
-WHOLE_NUMBERS = ("nan_count", "inf_count", "first_bad", "ignored", "found_inf")
+WHOLE_NUMBERS = ("nan_count", "inf_count", "first_bad", "ignored", "found_inf", "of", "zeros", "looks")
 SUBJECTS = 5
 SHAPES = ((), (3,), (2, 3), (0, 7))
 

@@ -3,37 +3,46 @@
 from ...evidence import Evidence
 from .. import treatments
 from ..cause import Remedy
+from . import code_lines
 
 SOURCE = "repair-not-skip"
 
 
 def repair_gradients(e: Evidence) -> Remedy:
+    """The documents disagree: three skip the batch. That is followed."""
     return Remedy(
         "Repair gradients instead of skipping",
-        "NaN/Inf entries of a gradient become 0, finite ones stay (nan-guide, nan-root-cause skip the batch)",
+        "NaN/Inf entries of a gradient become 0, finite ones stay (nan-guide, nan-root-cause and monash-stability skip "
+        "the batch, which is followed: what is left of such a gradient is no direction to trust)",
         SOURCE,
         treatments.NONFINITE_GRADIENTS,
-        "for p in model.parameters(): p.grad is None or p.grad.nan_to_num_(0.0, 0.0, 0.0)",
+        f"for p in {code_lines.parameters(e)}: p.grad is None or p.grad.nan_to_num_(0.0, 0.0, 0.0)",
+        ("those entries become 0, finite ones stay",),
     )
 
 
 def repair_weights(e: Evidence) -> Remedy:
     return Remedy(
         "Repair weights",
-        "NaN/Inf entries of a weight become normal(0, 1) * 0.01 (nan-guide starts over instead)",
+        "NaN/Inf entries of a weight become normal(0, 1) * 0.01 (nan-guide starts over, which is followed: a state "
+        "that is finite again has not learned anything)",
         SOURCE,
         treatments.NONFINITE_WEIGHTS,
-        "p.data = torch.where(torch.isfinite(p), p, torch.randn_like(p) * 0.01)",
+        f"for p in {code_lines.parameters(e)}: "
+        "p.data = torch.where(torch.isfinite(p.data), p.data, torch.randn_like(p.data) * 0.01)",
+        ("normal(0, 1) * 0.01",),
     )
 
 
 def repair_outputs(e: Evidence) -> Remedy:
     return Remedy(
         "Handle NaN in the model's output",
-        "inside the model, so that the batch is not skipped",
+        "inside the model, so that the batch is not skipped: in what goes into the operation, not in its result, since "
+        "backward makes 0 * Inf = NaN of that",
         SOURCE,
         None,
-        "out = torch.nan_to_num(out)",
+        "x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)  # before the layer that cannot take it",
+        ("handled inside the model; the batch is not skipped",),
     )
 
 
@@ -45,4 +54,5 @@ def unscale_once(e: Evidence) -> Remedy:
         SOURCE,
         treatments.AMP_ORDER,
         "scaler.unscale_(optimizer)  # once, after all backward calls of the step",
+        ("call it once per optimizer between two updates",),
     )

@@ -1,6 +1,8 @@
 """Alarms: a loss, gradient or weight is not finite. Each becomes one incident with the birth of the value."""
 
 import math
+import re
+from collections import Counter
 
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from .watch import Watch
 
 MAX_INCIDENTS = 12  # that count; everything after the first is consequence, but a guard may skip some batches
 MAX_LOOKS = 8  # into the user's variables between two backwards: a cell called 64 times in a step must stay cheap
+LOSSES = re.compile(r"loss|criterion|cross_entropy|kl_div|nll|mse|bce|perplexity", re.IGNORECASE)  # torch's, users'
+MAX_NODE_NAMES = 100
 MAX_SKIPPED = 40  # left out by a GradScaler, as designed
 
 
@@ -77,12 +81,18 @@ class Alarms:
             return
         graph = Graph(loss.grad_fn)
         if mapping:
+            if not self.lines.graphs:
+                self._describe(graph)
             self.lines.learn(graph.nodes)
         elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
             self.lines.start()  # the next graph is noted
         self.singular[size] = has_singular(graph)
         if self.singular[size]:
             self.hazards = hazards(graph, self.lines)
+
+    def _describe(self, graph: Graph) -> None:
+        counts = Counter(node.name() for node in graph.nodes)
+        self.run.recorder.note("graph", step=self.run.recorder.step, nodes=dict(counts.most_common(MAX_NODE_NAMES)))
 
     def non_finite_loss(self, loss: Tensor) -> None:
         """A loss that is not finite: given to backward, looked at by a guard, or left behind."""
@@ -99,6 +109,24 @@ class Alarms:
         """A model returned NaN or Inf and the user's guard looks at it."""
         if output.grad_fn is not None:
             self.non_finite_loss(output)
+
+    def ended_by(self, output: Tensor) -> None:
+        """An exception ended the process after a model had returned NaN or Inf: it was refused, or made the error."""
+        if output.grad_fn is not None:
+            self.non_finite_loss(output)
+            return
+        if self.filed or self._full():
+            return
+        incident = self.run.incident("loss", mode=self.run.mode)
+        birth = self.origin.first_birth()
+        if self.origin.already_bad(incident):
+            pass
+        elif birth is not None:
+            self.origin.from_module(incident, birth)
+        else:
+            incident.phase, incident.kind = "forward", kind_of(output)
+            incident.unknown = "the model was called without a graph: the operation that made the value was not seen"
+        self._file(incident)
 
     def evaluation(self, output: Tensor) -> None:
         """A model in evaluation mode returned NaN or Inf."""
@@ -117,8 +145,10 @@ class Alarms:
 
     def evaluated_value(self, value: Tensor, place: Place) -> None:
         """A number that evaluation computed without a graph is not finite, and somebody looks at it."""
-        if self.run.recorder.step == 0 or self.filed or self._full():
+        if self.run.recorder.step == 0 or self.filed or self._full() or self.run.nothing_evaluated:
             return
+        if kind_of(value) == "-inf" or not LOSSES.search(place.text or ""):
+            return  # no loss is -inf; and a statistic that somebody prints moves nothing
         incident = self.run.incident("evaluation", mode="eval", phase="loss", method="module", place=place)
         incident.kind, incident.dtype = kind_of(value), str(value.dtype).removeprefix("torch.")
         incident.unknown = "evaluation builds no graph: the operation that made this number was not seen"

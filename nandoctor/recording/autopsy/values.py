@@ -9,6 +9,7 @@ import torch
 from torch import _C, Tensor
 
 from ..incident import Operand
+from ..stats import is_countable, measure_integers
 from .operations import inputs_of, stem
 
 MAX_NODES = 1_000_000  # of one graph
@@ -136,6 +137,8 @@ def describe(role: str, value: Tensor) -> Operand:
     """Range over the finite elements, counts of the rest."""
     x = value.detach()
     operand = Operand(role, str(x.dtype).removeprefix("torch."), list(x.shape), float("nan"), float("nan"))
+    if is_countable(x):
+        operand.low, operand.high, _ = measure_integers(x)
     if not x.is_floating_point() or x.numel() == 0:
         return operand
     finite = x[torch.isfinite(x)]

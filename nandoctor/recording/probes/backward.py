@@ -9,9 +9,10 @@ from functools import partial
 from torch import Tensor
 
 from ...trace.schema import BAD, SCALED
+from ..looks import looking
 from ..names import Layer
 from ..run import Reached, Run
-from ..stats import measurable, measure
+from ..stats import SMALLEST_NORMAL, flushed, measurable, measure
 
 
 def watch_gradient(run: Run, layer: Layer, path: str, number: int, output: Tensor) -> None:
@@ -35,4 +36,6 @@ def gradient(
     stats = measure(tensor)
     recorder.add("output_gradient", subject, stats, tensor, flags | (BAD if stats.bad else 0), run.mode, number)
     largest = max(abs(stats.low), abs(stats.high))
+    if tensor.dtype in SMALLEST_NORMAL and looking(recorder):
+        recorder.add("flush", subject, flushed(tensor), tensor, flags, run.mode, number)
     run.trail.append(Reached(layer, number, stats.bad, str(tensor.dtype).removeprefix("torch."), largest))

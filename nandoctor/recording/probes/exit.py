@@ -31,6 +31,11 @@ def finish(run: Run, alarms: Alarms) -> None:
             alarms.non_finite_loss(loss)
     if error is None:
         return
+    if run.recorder.writer is not None or run.calls:
+        for reference in run.bad_outputs[:1]:
+            if (output := reference()) is not None:
+                run.recorder.claim()
+                alarms.ended_by(output)
     recorder = run.recorder
     if recorder.writer is None and not run.calls:
         return  # nothing was trained: the parent says so

@@ -20,16 +20,18 @@ from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
 from .data import find_bad
+from .units import Units
 
 
-def install(run: Run, alarms: Alarms) -> None:
+def install(run: Run, alarms: Alarms, units: Units) -> None:
     """Watch every nn.Module of the process, by torch's global hooks: models stay picklable."""
     guard = run.recorder.guard
     handle = register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
     OURS.add(handle.id)
     # torch 2.4 has no with_kwargs here: inputs given by keyword are then not seen
     options = {"with_kwargs": True} if "with_kwargs" in signature(register_module_forward_hook).parameters else {}
-    handle = register_module_forward_hook(guard("forward", partial(after, run, alarms)), always_call=True, **options)
+    hook = guard("forward", partial(after, run, alarms, units))
+    handle = register_module_forward_hook(hook, always_call=True, **options)
     OURS.add(handle.id)
     if not options:
         run.recorder.unseen("this torch does not show the inputs that a model is given by keyword")
@@ -46,6 +48,8 @@ def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -
     stack = run.thread.stack
     layer = run.names.layer(module)
     if not stack:
+        if run.overshoot is not None and run.overshoot.model_called():
+            return  # a forked copy: nothing is recorded there
         begin_root(run, alarms, module, layer)
     stack.append((layer, sequence_number()))
 
@@ -60,7 +64,7 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
         alarms.forward_begins(layer)
 
 
-def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
     """rest: keyword arguments and output; the output alone in an old torch, and None alone after an exception."""
     if recomputing():
         return
@@ -85,9 +89,13 @@ def after(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...], *r
             run.begin_graph()
         run.calls.append(Call(layer, number, start, end, loss))
     if output is None:
+        if outermost:
+            record_inputs(run, layer, args, kwargs)  # what the call that raised was given
         return
     if layer.leaf:
         record_leaf(run, module, layer, number, args, kwargs, output, start, end)
+        if graph and module.training:
+            units.output(layer, module, output)
     if outermost:
         end_root(run, alarms, layer, args, kwargs, output, loss)
 
@@ -139,7 +147,9 @@ def end_root(
     """The outermost module call ends: its inputs, and whether what it returned is finite."""
     if not loss:
         record_inputs(run, layer, args, kwargs)
-    for _, tensor in tensors(output):
+    returned = [tensor for _, tensor in tensors(output)]
+    run.nothing_evaluated = bool(returned) and all(tensor.numel() == 0 for tensor in returned)
+    for tensor in returned:
         if not measurable(tensor) or tensor.device.type != "cpu":
             continue
         last, bad = run.last_output

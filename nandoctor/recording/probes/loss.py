@@ -11,15 +11,19 @@ from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
 from ..stats import detach, item, measurable
+from . import labels
+from .optimizer import Optimizers
 from .weights import Weights
 
 
-def install(run: Run, alarms: Alarms, weights: Weights) -> None:
+def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) -> None:
     read = run.recorder.guard("loss", lambda loss: backward(run, alarms, loss))
+    clear = run.recorder.guard("optimizer", optimizers.backward_begins)
     look = run.recorder.guard("weights", weights.first_look)
 
     def guarded(loss: Tensor) -> None:
         look()
+        clear()
         read(loss)
 
     watch_method(torch.Tensor, "backward", guarded)
@@ -46,9 +50,32 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     if not measurable(loss):
         return  # a meta or fake tensor: nothing trains
     recorder.claim()
+    if run.overshoot is not None:
+        run.overshoot.backward_begins(loss)
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
     value = run.scaled_losses.get(id(loss), given)
     alarms.backward_begins(loss, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.subject("loss", "loss"), value)
-    recorder.backward_begins(given)
+    labels.look(run, loss)
+    recorder.backward_begins(given, divisor(loss))
     run.scaled_losses.clear()
+
+
+def divisor(loss: Tensor) -> float:
+    """What the user divided this loss by last, as one does to accumulate gradients; below a scaling. 0 for nothing."""
+    node: Any = loss.grad_fn
+    if node is not None and node.name() == "MulBackward0" and node.next_functions and node.next_functions[0][0]:
+        other = _number(node, "_saved_other")
+        if other is not None and 0 < other < 1:
+            return 1 / other
+        node = node.next_functions[0][0]
+    if node is None or node.name() != "DivBackward0":
+        return 0.0
+    return _number(node, "_saved_other") or 0.0
+
+
+def _number(node: Any, name: str) -> float | None:
+    value = getattr(node, name, None)
+    if isinstance(value, Tensor):
+        return float(item(detach(value))) if value.numel() == 1 and value.device.type == "cpu" else None
+    return float(value) if isinstance(value, (int, float)) else None

@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from ..attach import watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import detach
-from .weights import Watched, Weights
+from ..stats import detach, plain
+from .weights import SAMPLE, Watched, Weights, norms
+
+LOOKED_AT = 4  # parameters of an optimizer
 
 
 class Optimizers:
@@ -23,20 +26,24 @@ class Optimizers:
         self.seen = 0
         self.stepped = 0  # steps that were seen, for GradScaler.step
         self.gradients_finite = True
+        # backwards when it last stepped, and its thread, as long as the gradients that it used stand there
+        self.used: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
+        self.stale: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # steps in a row
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not _closure(args, kwargs):
+        if not with_closure(args, kwargs):
             self.alarms.watch.ends()
         watched = self.weights.of(optimizer)
         self._describe(optimizer, watched)
-        if not _closure(args, kwargs):  # else the gradients are made within the step
+        if not with_closure(args, kwargs):  # else the gradients are made within the step
             self._gradients(optimizer, watched)
+            self._never_cleared(optimizer)
         self.weights.before(watched)
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
         watched = self.weights.of(optimizer)
-        if _closure(args, kwargs):
+        if with_closure(args, kwargs):
             self._gradients(optimizer, watched)
         number = self.number(optimizer)
         for place, group in enumerate(optimizer.param_groups):
@@ -46,13 +53,14 @@ class Optimizers:
                     "learning_rate", run.recorder.subject(f"{number}.{place}", "optimizer"), float(lr)
                 )
         was_bad = self.weights.bad_after_step
-        broken = self.weights.after(watched)
+        broken = self.weights.after(optimizer, watched)
         if broken and self.gradients_finite and not was_bad and run.loss_finite:
             w = broken[0]
             if made_by_step(optimizer, w):
                 self.alarms.update(w.name, w.kind, w.parameter, type(optimizer).__name__)
             else:
                 self.alarms.foreign_weight(w.name, w.kind, w.parameter)
+        self.used[optimizer] = run.recorder.batch, get_ident()
         self.stepped += 1
         self.ends()
 
@@ -68,13 +76,32 @@ class Optimizers:
         run = self.run
         scale = getattr(optimizer, "grad_scale", None)  # fused optimizers unscale inside their kernel
         found_inf = getattr(optimizer, "found_inf", None)
-        total, finite = self.weights.gradients(watched, float(scale) if scale is not None else None)
+        unscaling = float(scale) if scale is not None else None
+        total, finite = self.weights.gradients(optimizer, self.number(optimizer), watched, unscaling)
         self.gradients_finite = finite
         run.recorder.value(
             "gradient_norm", run.recorder.subject(f"{self.number(optimizer)}", "optimizer"), total
         )
         if not finite and not (found_inf is not None and float(found_inf) > 0):
             self.alarms.gradients([(w.name, w.parameter) for w in watched])
+
+    def backward_begins(self) -> None:
+        """Whose gradients stand there still, although a step has used them?"""
+        for reference in self.used.keyrefs():  # a list: another thread may train as well, and clear its own meanwhile
+            optimizer = reference()
+            if optimizer is None or self.used.get(optimizer, (0, 0))[1] != get_ident():
+                continue
+            if cleared(self.weights.of(optimizer)):
+                self.used.pop(optimizer, None)
+
+    def _never_cleared(self, optimizer: torch.optim.Optimizer) -> None:
+        run = self.run
+        if self.used.get(optimizer, (run.recorder.batch, 0))[0] == run.recorder.batch:
+            self.stale[optimizer] = 0
+            return
+        self.stale[optimizer] = self.stale.get(optimizer, 0) + 1
+        subject = run.recorder.subject(f"{self.number(optimizer)}", "optimizer")
+        run.recorder.value("stale_gradient", subject, float(self.stale[optimizer]))
 
     def number(self, optimizer: torch.optim.Optimizer) -> int:
         number = self.numbers.get(optimizer)
@@ -112,7 +139,7 @@ class Optimizers:
             watched = self.weights.alive()
             if not watched:
                 return
-            _, finite = self.weights.gradients(watched, None)
+            _, finite = self.weights.gradients(None, 0, watched, None)
             if not finite:
                 self.alarms.gradients([(w.name, w.parameter) for w in watched])
             run.checked_gradients = True
@@ -127,6 +154,12 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
     watch_method(torch.optim.Optimizer, "zero_grad", seen)
     watch_method(torch.nn.Module, "zero_grad", seen)
     return optimizers
+
+
+def cleared(watched: list[Watched]) -> bool:
+    """None or zeros where the first parameters' gradients were; few are enough, they are cleared together."""
+    gradients = [g for w in watched if (p := w.ref()) is not None and (g := plain(p.grad)) is not None][:LOOKED_AT]
+    return not any(norms([detach(g).reshape(-1)[: SAMPLE] for g in gradients]))
 
 
 def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
@@ -156,7 +189,7 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
     return isinstance(second, Tensor) and float(second.reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
 
 
-def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return kwargs.get("closure") is not None or any(callable(value) for value in args[1:2] or args[:1])
 
 

@@ -1,5 +1,6 @@
 """GradScaler: its calls in order, its scale, and the steps it leaves out."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,24 +19,21 @@ def install(run: Run, alarms: Alarms, optimizers: Optimizers) -> None:
     Scaler: Any = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
     seen_before = {"steps": 0, "finished": 0}
 
-    def called(name: str) -> Any:
-        def seen(scaler: Any) -> None:
-            if not scaler.is_enabled():
-                return
-            scale = _scale(scaler)
-            recorder.value("scaler", recorder.subject(name, "call"), scale)
-            run.scale = scale
-            if name == "update":
-                recorder.value("loss_scale", recorder.subject("loss_scale", "call"), scale, second=_found_inf(scaler))
-                run.unscaled = False
-
-        return recorder.guard("scaler", seen)
+    def called(name: str, scaler: Any) -> None:
+        if not scaler.is_enabled():
+            return
+        scale = _scale(scaler)
+        recorder.value("scaler", recorder.subject(name, "call"), scale)
+        run.scale = scale
+        if name == "update":
+            recorder.value("loss_scale", recorder.subject("loss_scale", "call"), scale, second=_found_inf(scaler))
+            run.unscaled = False
 
     for name in ("unscale_", "update"):
-        watch_method(Scaler, name, called(name))
+        watch_method(Scaler, name, recorder.guard("scaler", partial(called, name)))
 
     def scaled(result: Any, scaler: Any, outputs: Any, *_: Any) -> None:
-        called("scale")(scaler)
+        called("scale", scaler)
         if isinstance(result, Tensor) and isinstance(outputs, Tensor) and outputs.numel() == 1:
             run.scaled_losses[id(result)] = item(detach(outputs))
 
@@ -47,7 +45,7 @@ def install(run: Run, alarms: Alarms, optimizers: Optimizers) -> None:
     watch_method(Scaler, "_unscale_grads_", recorder.guard("scaler", unscale_looked))
 
     def step_begins(scaler: Any, *_: Any, **__: Any) -> None:
-        called("step")(scaler)
+        called("step", scaler)
         seen_before["steps"] = optimizers.stepped
 
     def step_ended(_: Any, scaler: Any, *__: Any, **___: Any) -> None:

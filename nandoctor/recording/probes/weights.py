@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
+from ..looks import looking
 from ..run import Run
-from ..stats import detach, ends, is_bad, item, measurable, measure, plain
+from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, measurable, measure, plain
+from .dynamics import Dynamics
+from .units import Units
 
+ROUNDING = 1e-5  # the same elements summed in another order
+FAR_OFF = 5.0  # times its norm
 SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
 
 
@@ -26,6 +31,7 @@ class Watched:
     wanted: bool
     stride: int
     before: Tensor | None = None
+    gradient: Tensor | None = None  # sample of the gradient that this step uses
     left: float | None = None  # norm of the sample after the last step
     sampled: Tensor | None = None  # `before`, kept after the step of an alarm
 
@@ -44,6 +50,10 @@ class Weights:
         default_factory=weakref.WeakKeyDictionary
     )  # by optimizer
     bad_after_step: bool = False
+
+    def __post_init__(self) -> None:
+        self.dynamics = Dynamics(self.run)
+        self.units = Units(self.run)
 
     def of(self, optimizer: torch.optim.Optimizer) -> list[Watched]:
         """The parameters of an optimizer with their names; found again when its groups change."""
@@ -87,11 +97,15 @@ class Weights:
                     run.recorder.add("weight", subject, stats, value, BAD if stats.bad else 0)
 
     # --- around a step ---------------------------------------------------------------------------------------
-    def gradients(self, watched: list[Watched], scale: float | None) -> tuple[float, bool]:
+    def gradients(
+        self, optimizer: torch.optim.Optimizer | None, number: int, watched: list[Watched], scale: float | None
+    ) -> tuple[float, bool]:
         """Rows for all gradients; (total norm, all finite)."""
         run, recorder = self.run, self.run.recorder
         pairs = [(w, grad) for w in watched if (grad := plain(w.parameter.grad)) is not None]
         flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
+        scaled = run.scale is not None and not scale and not run.unscaled
+        look = looking(recorder)
         total = 0.0
         bad = False
         for (w, grad), norm in zip(pairs, norms([g for _, g in pairs]), strict=True):
@@ -100,13 +114,25 @@ class Weights:
             broken = not math.isfinite(norm) and is_bad(grad)
             bad = bad or broken
             if w.wanted:
-                scaled = run.scale is not None and not scale and not run.unscaled
                 own = flags | (BAD if broken else 0) | (SCALED if scaled else 0)
                 low, high = item(ends(grad)[0]) if broken else 0.0, item(ends(grad)[1]) if broken else 0.0
                 recorder.add("parameter_gradient", w.weight, (low, high, norm), grad, own)
             if broken:
                 recorder.nonfinite_detail(w.weight, grad)
+            w.gradient = None
+            if w.wanted and not broken and grad.shape == w.parameter.shape:
+                w.gradient = detach(grad).reshape(-1)[:: w.stride]
+                if look:
+                    self._look_at_gradient(w, grad)
+        if not bad and optimizer is not None:
+            parts = [(id(w), w.gradient, w.stride) for w, _ in pairs if w.gradient is not None]
+            self.dynamics.gradients(optimizer, number, parts, scale or (run.scale if scaled and run.scale else 1.0))
         return math.sqrt(total) if math.isfinite(total) else total, not bad
+
+    def _look_at_gradient(self, w: Watched, gradient: Tensor) -> None:
+        self.units.gradient(w.weight, gradient)
+        if gradient.dtype in SMALLEST_NORMAL and w.gradient is not None:
+            self.run.recorder.add("flush", w.weight, flushed(w.gradient), gradient)
 
     def before(self, watched: list[Watched]) -> None:
         """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
@@ -114,13 +140,17 @@ class Weights:
         for w in taken:
             w.before = _sample(w).clone()
         for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
-            if w.left is not None and norm != w.left and self.run.foreign is None:
-                change = abs(norm - w.left) / w.left if w.left else norm
+            if w.left is None or norm == w.left:
+                continue
+            change = abs(norm - w.left) / w.left if w.left else norm
+            # a checkpoint that is loaded changes weights by right, but not many times over
+            if change > (ROUNDING if self.run.foreign is None else FAR_OFF):
                 self.run.recorder.value("foreign_write", w.weight, change)
 
-    def after(self, watched: list[Watched]) -> list[Watched]:
+    def after(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> list[Watched]:
         """Rows for weights and updates; returns the parameters that are not finite now."""
         recorder = self.run.recorder
+        look = looking(recorder)
         held = [(w, value) for w in watched if (value := plain(w.parameter)) is not None]
         broken = []
         for (w, value), norm in zip(held, norms([detach(value) for _, value in held]), strict=True):
@@ -138,15 +168,26 @@ class Weights:
             samples = [_sample(w) for w, _ in moved]
             for (w, _), norm in zip(moved, norms(samples), strict=True):
                 w.left = norm
-            deltas = torch._foreach_sub(samples, [before for _, before in moved])
-            for (w, before), norm in zip(moved, norms(list(deltas)), strict=True):
-                # only the norm is measured: an update that is not finite shows in the weight
+            deltas = list(torch._foreach_sub(samples, [before for _, before in moved]))
+            for (w, before), delta, norm in zip(moved, deltas, norms(deltas), strict=True):
+                # an update that is not finite shows in the weight
                 share = math.sqrt(w.parameter.numel() / max(before.numel(), 1))
-                flags = NORM_ONLY | (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
-                recorder.add("update", w.weight, (0.0, 0.0, norm * share), w.parameter, flags)
+                flags = (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
+                low, high = (item(end) for end in ends(delta)) if look else (0.0, 0.0)
+                flags |= 0 if look else NORM_ONLY
+                recorder.add("update", w.weight, (low, high, norm * share), w.parameter, flags)
                 w.before = None
+            if not broken:
+                self._looks(optimizer, [(w, delta) for (w, _), delta in zip(moved, deltas, strict=True)])
         self.bad_after_step = bool(broken)
         return broken
+
+    def _looks(self, optimizer: torch.optim.Optimizer, moved: list[tuple[Watched, Tensor]]) -> None:
+        self.dynamics.moved(optimizer, [(id(w), delta) for w, delta in moved])
+        if looking(self.run.recorder):
+            for w, delta in moved:
+                if w.gradient is not None:
+                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, delta, w.stride)
 
 
 def _sample(w: Watched) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nandoctor.trace.schema import BAD, NORM_ONLY, TENSOR_KINDS
-from nandoctor.trace.trace import Rows, Trace
+from nandoctor.trace.trace import Records, Rows, Trace
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint8]
@@ -74,10 +74,10 @@ def value_curves(trace: Trace, kind: str, column: str = "value") -> tuple[Curve,
     return tuple(curves)
 
 
-def _split(rows: Rows, index: NDArray[np.int64], parts: int) -> list[Rows]:
+def _split(rows: Rows, index: NDArray[np.int64], parts: int) -> list[Records]:
     """The rows of each index, in their order."""
     ends = np.cumsum(np.bincount(index, minlength=parts))
-    return np.split(rows[np.argsort(index, kind="stable")], ends[:-1])[:parts]
+    return np.split(np.asarray(rows[np.argsort(index, kind="stable")]), ends[:-1])[:parts]
 
 
 def _spread(step: NDArray[np.int32]) -> Floats:

@@ -1,0 +1,71 @@
+"""Did the run learn anything, and does its loss swing? Asked by the causes of runs that do not fail with a NaN."""
+
+from ..evidence import Course, Evidence
+from .wording import num, percent
+
+FEW_STEPS = 40  # fewer say nothing about progress: warm-ups alone take as long
+NOTHING = 0.05  # of the first loss: what changing the last bias alone wins
+LITTLE = 0.3  # a run that won a third of its loss is learning, or has learned
+NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
+ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
+FLIPS = 0.8  # share of changes of direction; independent noise gives 2/3
+SMOOTH = 0.35  # share of changes of direction: losses of mixed batches turn around at every second step
+WIDE = 0.5  # spread of the second half against all that was won: it is not converging
+SLOW = 6.0  # variance of block means against independent losses: it swings slowly
+PERIODIC = 0.3  # share of one frequency in all that moves; white noise of 100 losses stays below 0.15
+HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
+FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
+NO_TREND = 0.5  # of the way, over the second half
+
+
+def readable(e: Evidence) -> Course | None:
+    """The course of the loss, where a loss tells of progress: one optimizer, one level, steps enough."""
+    course = e.course
+    if course is None or course.steps < FEW_STEPS or course.start <= 0 or course.noise > NOISY:
+        return None
+    if e.optimizer is not None and e.optimizer.optimizers > 1:
+        return None
+    return course
+
+
+def learned(e: Evidence) -> float | None:
+    """Share of the first loss that was won until the end."""
+    course = readable(e)
+    return None if course is None else course.progress
+
+
+def learned_nothing(e: Evidence) -> bool:
+    won = learned(e)
+    return won is not None and won < NOTHING
+
+
+def learned_little(e: Evidence) -> bool:
+    won = learned(e)
+    return won is not None and won < LITTLE
+
+
+def said(course: Course) -> str:
+    """In words: from where to where, and since when not further."""
+    text = f"the loss went from {num(course.start)} to {num(course.end)} in {course.steps} steps"
+    if course.stalled >= 0.3:
+        text += f" and won nothing in the last {percent(round(course.stalled, 2))} of them"
+    return text
+
+
+def swings(e: Evidence) -> bool:
+    """A wide second half that goes nowhere, and is not the noise of independent batches."""
+    course = readable(e)
+    if course is None or course.swing < WIDE or course.falling < -NO_TREND:
+        return False
+    zigzag = course.autocorrelation is not None and course.autocorrelation <= ZIGZAG
+    flips = course.flips is not None and course.flips >= FLIPS
+    smooth = course.flips is not None and course.flips <= SMOOTH
+    return zigzag or flips or smooth or (course.slow is not None and course.slow >= SLOW)
+
+
+def periodic(e: Evidence) -> bool:
+    """One frequency, not that of the epochs, carries the loss up and down by a good part of its level."""
+    course = readable(e)
+    return (
+        course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT
+    )

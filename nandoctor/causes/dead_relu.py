@@ -1,0 +1,94 @@
+"""Most units of a layer never fire.
+
+What happens
+    A ReLU is flat below 0. A unit whose input is negative for every sample passes
+    nothing forward and gets no gradient back, so it never recovers. A bias pushed far
+    down by one large update, a bad initialisation or loud inputs kill a layer at
+    once; what is left of the network learns what it can.
+
+How to tell it from its neighbours
+    vanishing-gradients: all units get small gradients, smaller layer by layer.
+    A healthy ReLU is silent for many samples, but not for all of them over a
+    hundred steps. loss-plateau: units fire.
+
+What to do
+    Initialise by He's rule with biases at 0, lower the learning rate, use
+    LeakyReLU, GELU or a normalisation before the activation.
+
+Sources
+    he-2015, maas-2013 (LeakyReLU), nan-guide (lower learning rate)
+"""
+
+from ..evidence import DeadLayer, Evidence
+from .bookkeeping import from_the_start, outranked
+from .cause import Answer, CannotSay, Cause, Remedy
+from .course import LITTLE, learned, learned_little, readable, said
+from .failure import HOT_RATIO, failed
+from .lr_too_high import stuck_hot
+from .remedies import monash_stability, nan_guide, papers, stability_guide
+from .weighing import Clue, clue, weigh
+from .wording import percent
+
+MOST = 0.5  # of a layer's units, silent in the whole window and without gradient (E32)
+MANY = 0.7
+NEARLY_ALL = 0.9
+SHRUNK = 1e-4  # gradients that shrink with depth starve units, too
+APART = 0.2  # silent units and those without gradient are the same ones, but for a few
+PRIOR = -1.5
+
+
+def judge(e: Evidence) -> Answer:
+    if failed(e):
+        return None
+    if e.units is None:
+        return CannotSay("dead-relu: no layer's units were looked at")
+    layers = [dead for dead in e.units.dead if _share(dead) >= MOST]
+    if not layers or not e.units.relu:
+        return None
+    worst = layers[0]
+    text = f"{percent(round(_share(worst), 2))} of the {worst.units} units of {worst.layer} never fired "
+    text += f"in {worst.looks} looks, and got no gradient"
+    weight = 3.0 if _share(worst) >= NEARLY_ALL else 2.0 if _share(worst) >= MANY else 0.8
+    clues = [clue(weight, text, _share(worst), MOST, layer=worst.layer)]
+    if len(layers) > 1:
+        clues.append(clue(0.5, f"{len(layers)} layers are mostly dead: {', '.join(d.layer for d in layers[:4])}"))
+    depth = e.depth
+    if _share(worst) < NEARLY_ALL and depth and depth.ratio is not None and depth.ratio < SHRUNK:
+        clues.append(clue(-1.5, f"gradients of {depth.smallest_layer} are {depth.ratio:.2g} of the largest layer's"))
+    if stuck_hot(e):
+        clues.append(clue(-2.5, "updates as large as the weights killed them: the learning rate"))
+    clues += [*_course(e), *outranked(e), *from_the_start(e)]
+    return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
+
+
+def _share(dead: DeadLayer) -> float:
+    """Units that are silent and get no gradient: at most the smaller of both shares."""
+    if dead.still is None or dead.still > dead.silent + APART:
+        return 0.0  # units that fire get no gradient either: the graph is cut above them
+    return min(dead.silent, dead.still)
+
+
+def _course(e: Evidence) -> list[Clue]:
+    course, won = readable(e), learned(e)
+    if course is None or won is None:
+        return []
+    if learned_little(e):
+        return [clue(1.5, said(course), won, LITTLE)]
+    return [clue(-1.5, f"it learns all the same: {said(course)}")]
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    ratio = e.optimizer.update_ratio_first if e.optimizer else None
+    gain = e.weights.worst_gain if e.weights else None
+    ladder = [papers.revive, papers.leaky_relu, papers.kaiming]
+    if gain is not None and gain > papers.FAN_IN:  # weights beyond the rule
+        ladder = [papers.kaiming, papers.revive, papers.leaky_relu]
+    if ratio is not None and ratio >= HOT_RATIO:  # the first steps themselves pushed the units below 0
+        ladder.insert(0, nan_guide.lower_lr)
+    else:
+        ladder.append(nan_guide.lower_lr)
+    ladder += [monash_stability.normalise, papers.layer_norm, stability_guide.warm_up]
+    return tuple(remedy(e) for remedy in ladder)
+
+
+CAUSE = Cause("dead-relu", "Most units of a layer never fire", __doc__, judge, remedies)

@@ -1,0 +1,142 @@
+"""No progress, and nothing is numerically wrong.
+
+What happens
+    Loss, gradients and weights are finite, and the loss stays where it is: a
+    learning rate far too small or decayed too soon, layers that no optimizer moves,
+    labels that do not belong to their inputs, a graph that is cut, an output that
+    cannot express the target.
+
+How to tell it from its neighbours
+    vanishing-gradients, dead-relu, fp16-underflow and loss-oscillation have traces
+    of their own, and are named instead where they are seen. A run that has converged
+    stalls too, far below its start: that is healthy.
+
+What to do
+    Find what is not trained; raise the learning rate where updates are tiny; fit one
+    batch by heart to test model and loss; look at the labels.
+
+Sources
+    nan-guide (stable, converging slowly: a higher rate), stability-guide
+"""
+
+from ..evidence import Course, Evidence
+from .bookkeeping import from_the_start, outranked
+from .cause import Answer, Cause, Remedy
+from .course import LITTLE, NOTHING, learned, learned_little, readable, said, swings
+from .failure import HOT_RATIO, failed
+from .lr_too_high import stuck_hot
+from .remedies import monash_stability, nan_guide, nan_root_cause, papers, stability_guide, torch_docs
+from .weighing import Clue, clue, weigh
+from .wording import num, percent
+
+FROZEN = 1e-5  # update against weight: in 1000 steps a weight moves by a hundredth (E15: below 1e-6 is frozen)
+STANDS = 0.02  # all updates together against the weights: nothing has moved
+HARDLY_ANY = 0.01  # of the parameters: the adapters of a fine-tuning are more, and win more
+UNTRAINED = 0.5  # of the parameters get no update
+CREPT = 0.05  # all updates together; a run that learns moves its weights by tenths of themselves
+STRAIGHT = 0.5  # cosine of successive gradients: no valley has been reached, nothing turns
+PATIENCE = 150  # steps; the study behind E34 waited 300, and took shorter stalls for converged runs
+STALLED = 0.5  # of the run without winning anything
+DECAYED = 1e-3  # of the peak: a schedule that ended too soon
+SURELY_UPHILL = 0.9  # of the updates go up the gradient
+CHANCE = 0.9  # of the loss of guessing
+PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
+PRIOR = -1.5
+
+
+def judge(e: Evidence) -> Answer:
+    course, won = readable(e), learned(e)
+    if failed(e) or course is None or won is None:
+        return None
+    clues = [*_course(e, course, won)]
+    why = _why(e)
+    if not clues and not any(each.weight >= PLAIN for each in why):
+        return None
+    clues += [*why, *_against(e), *outranked(e), *from_the_start(e)]
+    return weigh(PRIOR, clues, f"No progress: {said(course)}.")
+
+
+def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
+    if won < NOTHING:
+        return [clue(2.5, f"{percent(round(max(won, 0.0), 3))} of the first loss was won", won, NOTHING)]
+    if won < LITTLE and course.stalled >= STALLED and course.stalled_steps >= PATIENCE:
+        text = f"{percent(round(won, 3))} of the first loss was won, nothing in the last {percent(course.stalled)}"
+        return [clue(1.7, text, won, LITTLE)]
+    if won < LITTLE and _creeps(e):
+        return [clue(2.5, f"{percent(round(won, 3))} of the first loss was won, always in the same direction", won)]
+    expected = e.loss.expected if e.loss else None
+    from_labels = e.loss is not None and (e.loss.expected_from or "").startswith("ln")
+    if expected and from_labels and CHANCE * expected <= course.end <= 1.2 * expected and course.stalled >= STALLED:
+        return [clue(1.3, f"the loss stays at {num(course.end)}: what guessing gives is {num(expected)}", course.end)]
+    return []
+
+
+def _creeps(e: Evidence) -> bool:
+    """The way down is straight and long, and hardly a step of it has been made."""
+    cosine = e.dynamics.cosine_late if e.dynamics else None
+    travelled = e.trained.travelled if e.trained else None
+    return cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
+
+
+def _why(e: Evidence) -> list[Clue]:
+    found: list[Clue] = []
+    trained, optimizer = e.trained, e.optimizer
+    if trained is not None and trained.forgotten is not None and trained.forgotten >= UNTRAINED:
+        names = ", ".join(trained.left_out[:3])
+        text = f"{percent(round(trained.forgotten, 2))} of the parameters want a gradient and never moved: {names}"
+        found.append(clue(PLAIN, text, trained.forgotten, UNTRAINED))
+    elif trained is not None and trained.moved is not None and trained.moved < HARDLY_ANY and learned_little(e):
+        text = f"only {percent(trained.moved)} of the parameters move at all"
+        found.append(clue(PLAIN + 0.5, text, trained.moved, HARDLY_ANY))
+    elif trained is not None and trained.moved is not None and 1 - trained.moved >= UNTRAINED:
+        names = ", ".join(trained.left_out[:3])
+        text = f"{percent(round(1 - trained.moved, 2))} of the parameters never moved: {names}"
+        found.append(clue(1.5, text, 1 - trained.moved, UNTRAINED))
+    if trained is not None and trained.travelled is not None and trained.travelled < STANDS:
+        text = f"all updates together are {percent(trained.travelled)} of the weights"
+        found.append(clue(1.5, text, trained.travelled, STANDS))
+    elif optimizer is not None and optimizer.update_ratio is not None and optimizer.update_ratio < FROZEN:
+        text = f"an update is {percent(optimizer.update_ratio)} of the weights"
+        found.append(clue(1.0, text, optimizer.update_ratio, FROZEN))
+    if trained is not None and trained.lr_late is not None and trained.lr_late < DECAYED:
+        found.append(clue(0.7, f"the schedule has brought lr to {num(trained.lr_late)} of its peak", trained.lr_late))
+    uphill = e.dynamics.uphill if e.dynamics else None
+    if uphill is not None and uphill >= SURELY_UPHILL:
+        text = f"{percent(round(uphill, 2))} of the updates go up the gradient: the sign is wrong"
+        found.append(clue(2.0, text, uphill, SURELY_UPHILL))
+    return found
+
+
+def _against(e: Evidence) -> list[Clue]:
+    found: list[Clue] = []
+    if stuck_hot(e):
+        found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
+    if swings(e):
+        found.append(clue(-1.0, "the loss swings"))
+    if e.depth is not None and e.depth.ratio is not None and e.depth.ratio < 1e-4:
+        found.append(clue(-0.7, f"gradients of {e.depth.smallest_layer} are {num(e.depth.ratio)} of the largest"))
+    return found
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    trained, optimizer = e.trained, e.optimizer
+    ratio = optimizer.update_ratio if optimizer else None
+    still = max(trained.forgotten or 0.0, 1 - (1.0 if trained.moved is None else trained.moved)) if trained else 0.0
+    untrained = still >= UNTRAINED
+    stands = trained is not None and trained.travelled is not None and trained.travelled < STANDS
+    decayed = trained is not None and trained.lr_late is not None and trained.lr_late < DECAYED
+    hot = ratio is not None and ratio >= HOT_RATIO
+    ladder = [torch_docs.check_graph, torch_docs.all_parameters] if untrained else []
+    if e.dynamics is not None and (e.dynamics.uphill or 0) >= SURELY_UPHILL:
+        ladder.insert(0, torch_docs.downhill)
+    if decayed:
+        ladder.append(nan_guide.warm_up_cosine)
+    ladder.append(nan_guide.lower_lr if hot and not stands else nan_guide.higher_lr)
+    ladder += [papers.range_test, monash_stability.normalise, nan_guide.labels]
+    if not untrained:
+        ladder.append(torch_docs.check_graph)
+    ladder += [stability_guide.warm_up, nan_root_cause.one_cycle, nan_guide.larger_batch]
+    return tuple(remedy(e) for remedy in ladder)
+
+
+CAUSE = Cause("loss-plateau", "No progress, and nothing is numerically wrong", __doc__, judge, remedies)

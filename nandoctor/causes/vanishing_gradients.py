@@ -1,0 +1,105 @@
+"""Gradients shrink to nothing through depth or time.
+
+What happens
+    Backward multiplies by each layer's weights and slopes. A sigmoid's slope is at
+    most 0.25, a saturated tanh's near 0, small weights add to it: after ten layers
+    a gradient of 1 is a millionth, and the layers next to the input do not learn.
+    The loss falls as far as the last layer alone can bring it.
+
+How to tell it from its neighbours
+    fp16-underflow: gradients are ordinary in float32 and lost in half precision.
+    dead-relu: whole units have no gradient at all, others have an ordinary one.
+    loss-plateau: every layer gets gradients, and nothing comes of it.
+
+What to do
+    ReLU-like activations or residual connections, normalisation between layers,
+    initialisation by fan-in; for recurrences gates or a shorter unroll.
+
+Sources
+    stability-guide (parameters do not move), glorot-2010, he-2015, pascanu-2013
+"""
+
+from ..evidence import Depth, Evidence
+from .bookkeeping import from_the_start, outranked
+from .cause import Answer, CannotSay, Cause, Remedy
+from .course import LITTLE, learned, learned_little, learned_nothing, readable, said
+from .failure import failed
+from .remedies import nan_guide, nan_root_cause, papers
+from .weighing import Clue, clue, weigh
+from .wording import num
+
+SMALL = 1e-3  # rms of the smallest matrix' gradient against the largest (AutoTrainer); healthy nets stay above 1e-2
+TINY = 1e-5
+EXTREME = 1e-6  # single precision has no more digits than that: such a layer does not learn with the others
+ORDERED = 0.5  # rank correlation of depth and gradient: it shrinks layer by layer
+MATRICES = 3  # fewer layers have no depth to vanish in
+TOO_SMALL = 0.5  # std * sqrt(fan-in) of the largest weight; nn.Linear starts at 0.58, Xavier at 1
+PRIOR = -2.0
+
+
+def judge(e: Evidence) -> Answer:
+    depth = e.depth
+    if failed(e):
+        return None
+    if depth is None:
+        return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
+    clues = _depth(depth)
+    if not clues:
+        return None
+    clues += [*_neighbours(e, depth), *outranked(e), *from_the_start(e)]
+    layer = f" at {depth.smallest_layer}" if depth.smallest_layer else ""
+    text = f"The gradient{layer} is {num(depth.ratio)} of what it is at the other end of the network."
+    return weigh(PRIOR, clues, text)
+
+
+def _depth(depth: Depth) -> list[Clue]:
+    found: list[Clue] = []
+    if depth.ratio is not None and depth.ratio < SMALL and depth.matrices >= MATRICES:
+        text = f"gradients of {depth.smallest_layer} are {num(depth.ratio)} of the largest layer's"
+        ordered = depth.ordered is not None and depth.ordered >= ORDERED
+        weight = 3.5 if depth.ratio < EXTREME else 2.5 if depth.ratio < TINY else 1.5 if ordered else 0.3
+        found.append(clue(weight, text, depth.ratio, SMALL, layer=depth.smallest_layer))
+    if found and depth.gain is not None and depth.gain < TINY:
+        text = f"from the last layer to the first the gradient shrinks to {num(depth.gain)}"
+        found.append(clue(1.0, text, depth.gain, TINY))
+    if found and depth.ordered is not None and depth.ordered >= ORDERED:
+        found.append(clue(1.0, "it shrinks layer by layer towards the input", depth.ordered, ORDERED))
+    if found and depth.saturating:
+        found.append(clue(0.5, f"{depth.saturating} sigmoid or tanh operations in the graph"))
+    return found
+
+
+def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
+    found: list[Clue] = []
+    course, won = readable(e), learned(e)
+    if course is not None and won is not None:
+        if learned_nothing(e):
+            found.append(clue(2.0, said(course), won, LITTLE))
+        elif learned_little(e):
+            found.append(clue(1.0, said(course), won, LITTLE))
+        else:
+            extreme = depth.ratio is not None and depth.ratio < EXTREME
+            found.append(clue(-2.0 if extreme else -4.0, f"it learns: {said(course)}"))
+    if depth.half or (e.underflow and e.underflow.half_gradients and (e.underflow.flushed or 0) >= 0.5):
+        found.append(clue(-1.5, "gradients are in half precision, which flushes small ones"))
+    if e.units is not None and e.units.dead and (e.units.dead[0].still or 0) >= 0.9 and e.units.relu:
+        found.append(clue(-1.5, f"units of {e.units.dead[0].layer} get no gradient at all"))
+    return found
+
+
+def remedies(e: Evidence) -> tuple[Remedy, ...]:
+    depth, gain = e.depth, e.weights.worst_gain if e.weights else None
+    initialise = papers.xavier if depth and depth.saturating else papers.kaiming
+    through_time = [papers.gated, papers.orthogonal]
+    if gain is not None and gain < TOO_SMALL:
+        ladder = [initialise, papers.layer_norm, papers.residual, papers.relu]
+    elif depth is not None and depth.saturating:
+        ladder = [papers.relu, papers.layer_norm, papers.residual, initialise]
+    else:
+        ladder = [papers.layer_norm, papers.residual, initialise, papers.relu]
+    recurrent = depth is not None and any(part in (depth.smallest_layer or "") for part in ("weight_hh", "weight_ih"))
+    ladder = [*through_time, *ladder] if recurrent else [*ladder, *through_time]
+    return tuple(remedy(e) for remedy in (*ladder, nan_guide.higher_lr, nan_root_cause.watch_norm))
+
+
+CAUSE = Cause("vanishing-gradients", "Gradients vanish on their way to the input", __doc__, judge, remedies)

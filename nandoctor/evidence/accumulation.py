@@ -1,0 +1,55 @@
+"""How gradients are collected and cleared: backwards for each step, the divisor of the loss, zero_grad (E7)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Trace
+from .onset import Onset
+from .series import Steps, median
+
+FEW = 5  # steps
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    optimizers: int
+    backwards: float | None  # backward calls for each step, median
+    divisor: float | None  # what the user divided the loss by last, median where he did; None if he never did
+    stale: float  # share of steps that used again what a step had used
+    longest_stale: int
+    cleared: bool  # zero_grad was ever called
+    lost: float  # share of steps with a zero_grad between their last backward and themselves
+    norm_growth: float | None  # gradient norm over the first steps, last / first
+
+
+def gather(trace: Trace, onset: Onset) -> Accumulation | None:
+    steps, backwards, stale = trace.rows("step"), trace.rows("backward"), trace.rows("stale_gradient")
+    if len(steps) < FEW or len(backwards) == 0:
+        return None
+    counted = max(1, min(len(steps), onset.failed + 1))  # what comes after a failure may be skipped
+    counts = np.bincount(np.clip(backwards["step"], 0, len(steps)), minlength=len(steps) + 1)[: len(steps)]
+    divisors = backwards["divisor"][np.isfinite(backwards["divisor"]) & (backwards["divisor"] > 0)]
+    norms = trace.rows("gradient_norm")["value"]
+    early = norms[: 4 * FEW]
+    with np.errstate(all="ignore"):
+        growth = float(early[-1] / early[0]) if len(early) >= FEW and early[0] > 0 else None
+    return Accumulation(
+        optimizers=max(1, len({str(note.get("id")) for note in trace.notes_of("optimizer")})),
+        backwards=median(counts[counts > 0].astype(np.float64)),
+        divisor=median(divisors),
+        stale=float((stale["step"] < counted).sum()) / counted,
+        longest_stale=int(stale["value"].max()) if len(stale) else 0,
+        cleared=len(trace.rows("zero_grad")) > 0,
+        lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
+        norm_growth=growth,
+    )
+
+
+def _lost(steps: Steps, backwards: Steps, clears: Steps) -> float:
+    """What backward had collected was cleared before the step could use it."""
+    at = np.searchsorted(backwards, steps) - 1
+    started = np.concatenate([[-1], steps[:-1]])
+    last_backward = np.where(at >= 0, backwards[np.clip(at, 0, None)], -1)
+    cleared_since = np.searchsorted(clears, steps) > np.searchsorted(clears, last_backward)
+    return float((cleared_since & (last_backward > started)).mean())

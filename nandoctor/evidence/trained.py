@@ -1,0 +1,63 @@
+"""How much of the model is trained at all: parameters that no optimizer moves, and how far the weights travel."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Rows, Trace
+from . import fields
+from .series import median
+
+
+@dataclass(frozen=True)
+class Trained:
+    parameters: int  # elements of all models
+    moved: float | None  # share of the elements that got updates that were not zero
+    left_out: tuple[str, ...]  # parameters that never got one, the largest first
+    forgotten: float | None  # share of the elements that want a gradient, in a model that is trained, and never moved
+    travelled: float | None  # norm of the sum of all updates / norm of the weights, at most: sum of update norms
+    lr_late: float | None  # lr at the end / its peak
+
+
+def gather(trace: Trace) -> Trained | None:
+    updates = trace.rows("update")
+    sizes: dict[str, int] = {}
+    wanted: dict[str, int] = {}
+    for note in trace.notes_of("model"):
+        for entry in fields.items(note, "parameters"):
+            if isinstance(entry, (list, tuple)) and len(entry) >= 2 and isinstance(entry[1], (list, tuple)):
+                sizes[str(entry[0])] = math.prod(int(n) for n in entry[1] if isinstance(n, int))
+                if len(entry) >= 4 and entry[3] is True:
+                    wanted[str(entry[0])] = sizes[str(entry[0])]
+    if not sizes or len(updates) == 0:
+        return None
+    moving = updates[updates["norm"] > 0]
+    names = {trace.subjects[int(s)].name for s in np.unique(moving["subject"]) if int(s) in trace.subjects}
+    known = {name: size for name, size in sizes.items() if name in names}
+    missing = sorted((name for name in sizes if name not in names), key=lambda name: -sizes[name])
+    total = sum(sizes.values())
+    rates = trace.rows("learning_rate")["value"]
+    rates = rates[np.isfinite(rates)]
+    return Trained(
+        parameters=total,
+        moved=sum(known.values()) / total if total and names & set(sizes) else None,
+        left_out=tuple(missing[:5]),
+        forgotten=sum(size for name, size in wanted.items() if name not in names) / sum(wanted.values())
+        if wanted and names & set(sizes)
+        else None,
+        travelled=_travelled(trace, updates),
+        lr_late=float(rates[-1] / rates.max()) if len(rates) and rates.max() > 0 else None,
+    )
+
+
+def _travelled(trace: Trace, updates: Rows) -> float | None:
+    weights = trace.rows("weight")
+    found = []
+    for subject in np.unique(updates["subject"]):
+        own = weights[weights["subject"] == subject]["norm"]
+        norms = updates[updates["subject"] == subject]["norm"]
+        norms = norms[np.isfinite(norms)]
+        if len(own) and own[0] > 0 and len(norms):
+            found.append(float(norms.sum()) / float(own[0]))
+    return median(np.array(found)) if found else None

@@ -1,0 +1,66 @@
+"""Units that never fire, seen over a window of looks (E32)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Rows, Trace
+from .layers import classes, graph_nodes
+from .sizes import LARGEST
+
+FEW_LOOKS = 8  # looks in a row: at the first steps alone everything may be silent by chance
+UNITS = 4  # a layer of fewer units dies by chance
+
+
+@dataclass(frozen=True)
+class DeadLayer:
+    layer: str
+    module: str
+    silent: float  # share of units never above 0 in the last full window
+    still: float | None  # share of the rows of its weight that got no gradient in that window
+    units: int
+    looks: int
+
+
+@dataclass(frozen=True)
+class Units:
+    dead: tuple[DeadLayer, ...]  # layers with a silent unit, the worst first
+    relu: bool  # the graph has an activation that is flat below 0
+    still_share: float | None  # of all rows of weights, at the end
+
+
+def gather(trace: Trace) -> Units | None:
+    silent, still = trace.rows("silent_units"), trace.rows("still_units")
+    if len(silent) == 0 and len(still) == 0:
+        return None
+    nodes = graph_nodes(trace)
+    modules = classes(trace)
+    weights = {trace.subjects[s].name: row for s, row in _last(still).items() if s in trace.subjects}
+    found = []
+    for subject, row in _last(silent).items():
+        name = trace.subjects[subject].name if subject in trace.subjects else str(subject)
+        own = weights.get(f"{name}.weight", weights.get(f"{name}.bias"))
+        units = int(row["of"])
+        if units < UNITS:
+            continue
+        share = float(own["value"] / own["of"]) if own is not None and own["of"] > 0 else None
+        dead = DeadLayer(name, modules.get(name, ""), float(row["value"] / units), share, units, int(row["looks"]))
+        if dead.silent > 0:
+            found.append(dead)
+    rows = [row for name, row in weights.items() if not modules.get(name.rpartition(".")[0], "").startswith("Embed")]
+    total = sum(float(row["of"]) for row in rows)
+    return Units(
+        dead=tuple(sorted(found, key=lambda d: -min(d.silent, 1.0 if d.still is None else d.still))),
+        relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
+        still_share=sum(float(row["value"]) for row in rows) / total if total else None,
+    )
+
+
+def _last(rows: Rows) -> dict[int, np.void]:
+    """By subject, the last row of a window that has looks enough."""
+    found: dict[int, np.void] = {}
+    sound = np.isfinite(rows["of"]) & (rows["of"] < LARGEST) & np.isfinite(rows["value"]) & (rows["looks"] < LARGEST)
+    enough = rows[(rows["looks"] >= FEW_LOOKS) & sound]
+    for row in enough:
+        found[int(row["subject"])] = row
+    return found

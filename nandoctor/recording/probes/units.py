@@ -1,0 +1,68 @@
+"""Units that never fire and rows of weights that never get a gradient, over a window of looks (E32)."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..looks import WINDOW, looking
+from ..names import Layer
+from ..run import Run
+from ..stats import detach
+
+MAX_UNITS = 65_536  # a vocabulary is no layer of units
+
+
+class Silence:
+    """Which units of one tensor were silent at every look of the window that runs."""
+
+    def __init__(self, units: int) -> None:
+        self.looks = 0
+        self.silent = torch.ones(units, dtype=torch.bool)
+
+    def look(self, silent: Tensor) -> tuple[float, float, float]:
+        """Looks of the window, units, silent ones: a row."""
+        if self.looks >= WINDOW or silent.numel() != self.silent.numel() or silent.device != self.silent.device:
+            self.looks, self.silent = 0, silent
+        else:
+            self.silent = self.silent & silent
+        self.looks += 1
+        return float(self.looks), float(silent.numel()), float(self.silent.sum())
+
+
+class Units:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.layers: weakref.WeakKeyDictionary[Layer, Silence] = weakref.WeakKeyDictionary()
+        self.parameters: dict[int, Silence] = {}
+
+    def output(self, layer: Layer, module: nn.Module, output: Any) -> None:
+        """A leaf module returned in training: which of its units are above 0 anywhere in the batch?"""
+        if not looking(self.run.recorder) or not isinstance(output, Tensor) or output.device.type != "cpu":
+            return
+        dimension = _units(module, output)
+        if dimension is None or not 1 < output.shape[dimension] <= MAX_UNITS:
+            return
+        others = [d for d in range(output.dim()) if d != dimension]
+        silent = detach(output).amax(others) <= 0
+        silence = self.layers.setdefault(layer, Silence(silent.numel()))
+        self.run.recorder.add("silent_units", self.run.subject(layer), silence.look(silent), output)
+
+    def gradient(self, subject: int, gradient: Tensor) -> None:
+        """Which rows of a weight, which elements of a bias, got no gradient at all?"""
+        if gradient.device.type != "cpu" or gradient.dim() < 1 or not 1 < gradient.shape[0] <= MAX_UNITS:
+            return
+        rows = detach(gradient).flatten(1) if gradient.dim() > 1 else detach(gradient).unsqueeze(1)
+        still = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32) == 0
+        silence = self.parameters.setdefault(subject, Silence(still.numel()))
+        self.run.recorder.add("still_units", subject, silence.look(still), gradient)
+
+
+def _units(module: nn.Module, output: Tensor) -> int | None:
+    """The dimension of an output that counts units: channels of convolutions and of batch norms, else features."""
+    if output.dim() < 2 or not output.is_floating_point() or not module._parameters:
+        return None
+    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+        return 1
+    return output.dim() - 1 if isinstance(module, (nn.Linear, nn.LayerNorm)) else None
