@@ -94,7 +94,7 @@ def measured(chosen: list[Case], jobs: int) -> list[Result]:
 def counting(half: str, part: str, sample: int | None, jobs: int) -> list[Case]:
     """The cases whose sick program fails and whose twin trains."""
     kept = Kept()
-    chosen = list(cases(half, part))
+    chosen = [case for case in cases(None, part) if case.counts_as == half]
     if sample is not None:
         random.Random(DRAWN).shuffle(chosen)
         chosen = chosen[:sample]

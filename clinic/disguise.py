@@ -49,7 +49,9 @@ def _own_names(program: str) -> set[str]:
         elif isinstance(node, ast.arg):
             own.add(node.arg)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            foreign.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+            modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            foreign.update(part for module in modules for part in module.split("."))
+            foreign.update(alias.asname for alias in node.names if alias.asname)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             foreign.update(node.value.replace("{", " ").replace("}", " ").split())
         elif isinstance(node, (ast.Global, ast.Nonlocal)):

@@ -1,6 +1,6 @@
 """The reported half is frozen by hash before its first run: `python -m clinic.frozen` writes clinic/reported.sha256.
 
-A program that is looked into because its verdict was wrong moves to the tune half; its hash leaves the file with it.
+A program that is looked into because its verdict was wrong counts as tune from then on (moved.txt).
 """
 
 import hashlib

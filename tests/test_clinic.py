@@ -53,7 +53,7 @@ def test_the_reported_half_is_the_one_that_was_frozen():
 
 
 def test_the_reported_half_holds_fifteen_programs_of_every_cause():
-    reported = [case.cause for case in ALL if case.half == "reported"]
+    reported = [case.cause for case in ALL if case.counts_as == "reported"]
     few = {c.id for c in CAUSES if reported.count(c.id) < 15}
     assert few <= {"hardware-fault"}  # it takes two runs: tests/test_comparison.py and its like
 
@@ -65,6 +65,13 @@ def test_a_disguised_program_is_the_same_line_by_line(case: Case):
     assert len(hidden.splitlines()) == len(case.sick.splitlines())
     assert "#" not in hidden.replace("'#'", "").replace('"#"', "") or "#" in case.sick
     assert disguised(case.sick, 8) != hidden
+
+
+def test_a_disguised_program_imports_what_it_imported():
+    program = "import torch.utils.data as d\nfrom torch.utils.data import DataLoader\ndata = [1]\nprint(d, data)\n"
+    hidden = disguised(program, 1)
+    assert "from torch.utils.data import DataLoader" in hidden and "import torch.utils.data as d" in hidden
+    assert "data = [1]" in hidden  # a name that stands in an import stays
 
 
 def test_an_interval_covers_its_share_and_narrows_with_more_cases():

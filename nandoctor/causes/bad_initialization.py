@@ -54,6 +54,8 @@ def judge(e: Evidence) -> Answer:
         return _non_finite(e, weights.bad_at_start, 0)
     if bad is not None and (bad.phase == "weights" or bad.masked_rows):
         return None
+    if bad is not None and bad.kind == "nan" and (weights is None or (weights.worst_gain or 0) < GAIN):
+        return None  # weights that are merely large overflow to Inf; a NaN is made by an operation
     clues = _clues(e)
     if not any(each.weight >= 2 for each in clues):
         return None

@@ -22,7 +22,7 @@ Sources
 
 import math
 
-from ..evidence import Evidence
+from ..evidence import Data, Evidence
 from .cause import Answer, Cause, Remedy
 from .course import learned_little
 from .failure import failed, loud_target, settled
@@ -35,6 +35,8 @@ LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, 
 VERY_LOUD = 300.0  # beyond the study's p10
 UNNORMALISED = 1e3  # never normalised, E25
 AGAIN = 3  # loud batches: one alone may be survived
+FAR_OVER = 30.0  # first loss / expected: healthy 0.7 to 1.1, also with raw targets, which raise both
+ABSURD, STILL_FAR = 1e4, 100.0
 TORN = 1.0  # the first update is as large as the weights
 SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
@@ -87,11 +89,25 @@ def judge(e: Evidence) -> Answer:
 def _suffers(e: Evidence) -> bool:
     """Nothing failed, but loud data come again and again, or the first step on data as they came tore the weights."""
     data, optimizer = e.data, e.optimizer
-    if data is None or settled(e):
+    if data is None:
         return False
-    unnormalised = data.first_absmax is not None and data.first_absmax >= UNNORMALISED
     torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
-    return data.loud_batches >= AGAIN or (unnormalised and (learned_little(e) or torn))
+    if _unnormalised(data) and (torn or _absurd_start(e)):
+        return True
+    return not settled(e) and (data.loud_batches >= AGAIN or (_unnormalised(data) and learned_little(e)))
+
+
+def _unnormalised(data: Data) -> bool:
+    return data.first_absmax is not None and data.first_absmax >= UNNORMALISED
+
+
+def _absurd_start(e: Evidence) -> bool:
+    """The first loss is far beyond what the targets explain; where the trace does not know them, beyond any."""
+    loss = e.loss
+    if loss is None or not math.isfinite(loss.first):
+        return False
+    over = loss.first_over_expected
+    return over >= FAR_OVER if over is not None else loss.first >= ABSURD and loss.end >= STILL_FAR
 
 
 def _spiked(e: Evidence) -> bool:

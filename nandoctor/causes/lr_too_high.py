@@ -26,7 +26,7 @@ Sources
 from ..evidence import Evidence, Loss, Optimizer
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import learned_nothing, said
+from .course import learned_little, learned_nothing, said
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
@@ -63,10 +63,10 @@ def stuck_hot(e: Evidence) -> bool:
     """Nothing failed and nothing was learned, after updates that no run survives: it was thrown onto a plateau."""
     optimizer = e.optimizer
     peak = optimizer.update_ratio_peak if optimizer else None
-    if optimizer is None or peak is None or not learned_nothing(e) or from_the_start(e):
+    if optimizer is None or peak is None or not learned_little(e) or from_the_start(e):
         return False
     hot = optimizer.adaptive and (optimizer.lr_peak or 0) >= HOT_ADAPTIVE
-    return peak >= TORN or (hot and peak >= THROWN)
+    return (peak >= TORN and learned_nothing(e)) or (hot and peak >= THROWN)
 
 
 def _course(e: Evidence) -> list[Clue]:

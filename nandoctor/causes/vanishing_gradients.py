@@ -54,7 +54,7 @@ def judge(e: Evidence) -> Answer:
 
 def _depth(depth: Depth) -> list[Clue]:
     found: list[Clue] = []
-    if depth.ratio is not None and depth.ratio < SMALL and depth.matrices >= MATRICES:
+    if depth.ratio is not None and depth.ratio < SMALL and depth.matrices >= MATRICES and not upside_down(depth):
         text = f"gradients of {depth.smallest_layer} are {num(depth.ratio)} of the largest layer's"
         ordered = depth.ordered is not None and depth.ordered >= ORDERED
         weight = 3.5 if depth.ratio < EXTREME else 2.5 if depth.ratio < TINY else 1.5 if ordered else 0.3
@@ -67,6 +67,11 @@ def _depth(depth: Depth) -> list[Clue]:
     if found and depth.saturating:
         found.append(clue(0.5, f"{depth.saturating} sigmoid or tanh operations in the graph"))
     return found
+
+
+def upside_down(depth: Depth) -> bool:
+    """Gradients grow towards the input, or belong to several models: then nothing vanishes on its way there."""
+    return depth.ordered is not None and depth.ordered < 0
 
 
 def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
