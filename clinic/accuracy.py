@@ -103,12 +103,13 @@ def counting(half: str, part: str, sample: int | None, jobs: int) -> list[Case]:
     return [case for case, reason in zip(chosen, why, strict=True) if not reason]
 
 
-def keep(half: str, results: list[Result]) -> None:
+def keep(half: str, sample: int | None, results: list[Result]) -> None:
     """One line more in the table of scores."""
+    half_named = half if sample is None else f"{half} (sample of {sample} cases)"
     sick = [r for r in results if r.planted != "healthy"]
     sound = [r for r in results if r.planted == "healthy"]
     row = {
-        "date": date.today().isoformat(), "commit": _commit(), "half": half, "corpus": frozen.digest_of(half)[:12],
+        "date": date.today().isoformat(), "commit": _commit(), "half": half_named, "corpus": frozen.digest_of(half)[:12],
         "sick": len(sick), "strict": sum(r.strict for r in sick), "accepted": sum(r.accepted for r in sick),
         "healthy": len(sound), "called_healthy": sum(r.strict for r in sound),
         "ece": f"{report.ece(results):.3f}", "auroc": f"{report.auc(results) or float('nan'):.3f}",
@@ -143,7 +144,7 @@ def main() -> int:
     results = measured(chosen, arguments.jobs)
     print(report.table(results))
     if not arguments.part:
-        keep(arguments.half, results)
+        keep(arguments.half, arguments.sample, results)
         report.write(arguments.half, results)
     counts = Counter(r.accepted for r in results)
     return int(counts[False] > 0)

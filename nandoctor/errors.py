@@ -38,7 +38,7 @@ def not_a_trace(path: str, reason: str) -> UserError:
     return UserError(
         title="NOT A TRACE",
         happened=f"I cannot read {path} as a trace: {reason}.",
-        why="nandoctor reads the files that `nandoctor record` writes, and nothing else.",
+        why="nandoctor reads what `nandoctor record` writes; `diagnose` also takes text logs, CSV and JSON histories.",
         try_this="nandoctor record -o run.parquet -- python train.py",
     )
 

@@ -27,7 +27,8 @@ from .wording import num
 
 MESSAGES = re.compile(
     r"unscale_\(\) has already been called|unscale_\(\) is being called after step|"
-    r"step\(\) has already been called|No inf checks were recorded|Attempting to unscale FP16 gradients",
+    r"step\(\) has already been called|No inf checks were recorded|but _scale is None|"
+    r"Attempting to unscale FP16 gradients",
     re.IGNORECASE,
 )
 CRASHED = 0.97  # torch says it in words

@@ -20,8 +20,9 @@ Sources
 """
 
 from ..evidence import Course, Evidence
+from . import dead_relu, fp16_underflow, vanishing_gradients
 from .bookkeeping import from_the_start, outranked
-from .cause import Answer, Cause, Remedy
+from .cause import Answer, Cause, Remedy, Verdict
 from .course import LITTLE, NOTHING, learned, learned_little, readable, said, swings
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
@@ -40,6 +41,7 @@ STALLED = 0.5  # of the run without winning anything
 DECAYED = 1e-3  # of the peak: a schedule that ended too soon
 SURELY_UPHILL = 0.9  # of the updates go up the gradient
 CHANCE = 0.9  # of the loss of guessing
+NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
 PRIOR = -1.5
 
@@ -109,6 +111,11 @@ def _why(e: Evidence) -> list[Clue]:
 
 def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
+    for cause in (dead_relu.CAUSE, vanishing_gradients.CAUSE, fp16_underflow.CAUSE):
+        answer = cause.judge(e)
+        if isinstance(answer, Verdict) and answer.confidence >= NAMED:
+            found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
+            break
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
     if swings(e):

@@ -37,6 +37,7 @@ RMSPROP = "https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.ht
 FAN_IN = 3.0  # std * sqrt(fan-in) of twice He's rule, which is 1.41
 MOSTLY_DEAD = 0.5  # of a layer's units: dead-relu's own line
 OSCILLATION_DECAY = 0.1  # goyal-2017 divides by ten at each of its milestones
+LEAST = 1e-30  # an lr below it is no number to scale by
 
 
 # --- half precision --------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def grow_batch(e: Evidence) -> Remedy:
 
 def range_test(e: Evidence) -> Remedy:
     lr = rate(e)
-    low, high = (rounded(lr / 10), rounded(lr * 1000)) if lr is not None else (1e-6, 1.0)
+    low, high = (rounded(lr / 10), rounded(lr * 1000)) if lr is not None and lr > LEAST else (1e-6, 1.0)
     made = f"LambdaLR(optimizer, lambda t: {num(high / low)} ** (t / 200))"
     change = f"lr from {num(low)} to {num(high)} over 200 steps; take a third of where the loss falls fastest"
     code = f"{code_lines.optimizer(e, low)}; scheduler = {made}" if not e.style.hf_trainer else None
