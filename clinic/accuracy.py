@@ -109,7 +109,8 @@ def keep(half: str, sample: int | None, results: list[Result]) -> None:
     sick = [r for r in results if r.planted != "healthy"]
     sound = [r for r in results if r.planted == "healthy"]
     row = {
-        "date": date.today().isoformat(), "commit": _commit(), "half": half_named, "corpus": frozen.digest_of(half)[:12],
+        "date": date.today().isoformat(), "commit": _commit(), "half": half_named,
+        "corpus": frozen.digest_of(half)[:12],
         "sick": len(sick), "strict": sum(r.strict for r in sick), "accepted": sum(r.accepted for r in sick),
         "healthy": len(sound), "called_healthy": sum(r.strict for r in sound),
         "ece": f"{report.ece(results):.3f}", "auroc": f"{report.auc(results) or float('nan'):.3f}",

@@ -107,8 +107,8 @@ def write(half: str, results: "Sequence[Result]") -> None:
     lines = [
         "# How often is the verdict right?", "",
         "<!-- written by `make accuracy`; what is measured and how: clinic/README.md -->", "",
-        f"Measured on {len({r.case.id for r in results})} cases of the reported half of clinic/, which no threshold was "
-        "chosen on (a random sample where they are fewer than it holds). Intervals are Wilson's, 95 %.", "",
+        f"Measured on {len({r.case.id for r in results})} cases of the reported half of clinic/, which no threshold "
+        "was chosen on (a random sample where they are fewer than it holds). Intervals are Wilson's, 95 %.", "",
         "| figure | right | of | share | interval | bar |", "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for name, right, of in figures(results):
