@@ -24,7 +24,7 @@ import math
 
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .course import learned_little
+from .course import learned_little, learned_nothing
 from .domains import half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
@@ -77,6 +77,8 @@ def _far_off(e: Evidence) -> bool:
     """A weight far beyond any rule that is also felt: in the outputs, in the first loss, or by learning little."""
     if e.weights is None or e.weights.worst_gain is None:
         return False
+    if e.weights.zero_layer is not None and not failed(e) and learned_nothing(e):
+        return True
     if e.weights.worst_gain <= NEXT_TO_NOTHING:
         return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
     if e.weights.worst_gain < FAR_GAIN:
@@ -96,6 +98,9 @@ def _non_finite(e: Evidence, name: str, step: int) -> Answer:
 def _clues(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     weights, outputs, loss, data = e.weights, e.activations, e.loss, e.data
+    if weights and weights.zero_layer is not None and not failed(e) and learned_nothing(e):
+        text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
+        return [clue(3.5, text, 0.0, NEXT_TO_NOTHING, 0, weights.zero_layer)]
     if weights and weights.worst_gain is not None and weights.worst_gain >= GAIN:
         weight = 3.5 if weights.worst_gain >= FAR_GAIN else 2.0
         text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is " + num(

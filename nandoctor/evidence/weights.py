@@ -12,6 +12,7 @@ from ..trace.trace import Rows, Trace
 from .layers import classes
 from .sizes import LARGEST
 
+FAN_IN = ("Linear", "Conv", "LSTM", "GRU", "RNN")
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
 MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
@@ -28,6 +29,7 @@ class Weights:
     foreign_change: tuple[int, str, float] | None  # the largest: step, parameter, relative change of its norm
     foreign_writes: tuple[tuple[int, str], ...]  # (step, parameter) written by other code than the optimizer
     checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
+    zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
 
 
 def gather(trace: Trace) -> Weights | None:
@@ -39,11 +41,14 @@ def gather(trace: Trace) -> Weights | None:
     initial = _initial(trace, rows)
     worst: tuple[float, str, float, float] | None = None
     kinds = classes(trace)
+    zero: str | None = None
     for row in initial:
         name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
         owner = kinds.get(name.rpartition(".")[0], "")
         fan_in, count = math.prod(shape[1:]), math.prod(shape)
         table = owner.startswith("Embedding")
+        if row["norm"] == 0 and owner.startswith(FAN_IN):
+            zero = zero or name
         if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue
         std = float(row["norm"]) / math.sqrt(count)
@@ -61,6 +66,7 @@ def gather(trace: Trace) -> Weights | None:
         foreign_change=_largest_change(trace, foreign),
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
+        zero_layer=zero,
     )
 
 
