@@ -74,12 +74,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.torch = version("torch").partition("+")[0]
+        self.known = self._read()
 
     def outcome(self, program: str) -> Outcome:
         key = f"{digest(program)}-{self.torch}"
-        known = self._read().get(key)
+        known = self.known.get(key)
         if known is None:
-            known = asdict(plain(program))
+            known = self.known[key] = asdict(plain(program))
             self._add(key, known)
         return Outcome(**known)
 

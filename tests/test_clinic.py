@@ -102,7 +102,7 @@ def with_known_mistakes(case: Case) -> object:
     return pytest.param(case, marks=pytest.mark.xfail(reason=reason, strict=True)) if reason else case
 
 
-@pytest.mark.parametrize("case", map(with_known_mistakes, CHOSEN), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [with_known_mistakes(case) for case in CHOSEN], ids=lambda case: case.id)
 def test_a_run_that_stays_finite_is_diagnosed_by_the_command_line(case: Case, tmp_path: Path):
     script = tmp_path / "train.py"
     script.write_text(disguised(case.sick, 1), encoding="utf-8")

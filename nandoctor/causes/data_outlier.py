@@ -23,6 +23,7 @@ Sources
 import math
 
 from ..evidence import Data, Evidence
+from ..evidence.data import VERY_LOUD
 from .cause import Answer, Cause, Remedy
 from .course import learned_little
 from .failure import failed, loud_target, settled
@@ -32,7 +33,6 @@ from .weighing import Clue, clue, weigh
 from .wording import num
 
 LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
-VERY_LOUD = 300.0  # beyond the study's p10
 UNNORMALISED = 1e3  # never normalised, E25
 AGAIN = 3  # loud batches: one alone may be survived
 FAR_OVER = 30.0  # first loss / expected: healthy 0.7 to 1.1, also with raw targets, which raise both

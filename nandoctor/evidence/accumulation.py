@@ -20,7 +20,6 @@ class Accumulation:
     longest_stale: int
     cleared: bool  # zero_grad was ever called
     lost: float  # share of steps with a zero_grad between their last backward and themselves
-    norm_growth: float | None  # gradient norm over the first steps, last / first
 
 
 def gather(trace: Trace, onset: Onset) -> Accumulation | None:
@@ -30,10 +29,6 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
     counted = max(1, min(len(steps), onset.failed + 1))  # what comes after a failure may be skipped
     counts = np.bincount(np.clip(backwards["step"], 0, len(steps)), minlength=len(steps) + 1)[: len(steps)]
     divisors = backwards["divisor"][np.isfinite(backwards["divisor"]) & (backwards["divisor"] > 0)]
-    norms = trace.rows("gradient_norm")["value"]
-    early = norms[: 4 * FEW]
-    with np.errstate(all="ignore"):
-        growth = float(early[-1] / early[0]) if len(early) >= FEW and early[0] > 0 else None
     return Accumulation(
         optimizers=max(1, len({str(note.get("id")) for note in trace.notes_of("optimizer")})),
         backwards=median(counts[counts > 0].astype(np.float64)),
@@ -42,7 +37,6 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         longest_stale=int(stale["value"].max()) if len(stale) else 0,
         cleared=len(trace.rows("zero_grad")) > 0,
         lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
-        norm_growth=growth,
     )
 
 

@@ -22,7 +22,6 @@ class Course:
     start: float  # mean of the first losses
     end: float  # mean of the last block
     best: float  # lowest mean of a block
-    best_at: float  # where that block lies, 0 the first, 1 the last
     stalled: float  # share of the run since the last block that won something
     stalled_steps: int
     progress: float  # share of the start that was won until the end: 1 - end / start where losses are positive
@@ -46,8 +45,8 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
     blocks = np.array_split(values, min(BLOCKS, len(values) // 3))
     means = np.array([block.mean() for block in blocks])
     start = float(values[:FIRST].mean())
-    place = int(np.argmin(means))
-    way = start - float(means[place])
+    best = float(means.min())
+    way = start - best
     lows = np.minimum.accumulate(means)
     won = np.flatnonzero(np.diff(lows) < -WON * max(abs(way), 1e-12)) + 1
     last_won = int(won[-1]) if len(won) else 0
@@ -60,8 +59,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
             steps=len(values),
             start=start,
             end=float(means[-1]),
-            best=float(means[place]),
-            best_at=place / max(len(means) - 1, 1),
+            best=best,
             stalled=1 - (last_won + 1) / len(means),
             stalled_steps=sum(len(block) for block in blocks[last_won + 1 :]),
             progress=(start - float(means[-1])) / scale,

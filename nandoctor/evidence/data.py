@@ -12,7 +12,7 @@ from .sizes import elements
 
 WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 FEW_LABELS = 8  # an index of fewer places is written by hand
-VERY_LOUD = 300.0  # as in causes/data_outlier.py
+VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
 

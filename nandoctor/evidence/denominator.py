@@ -8,7 +8,7 @@ import numpy as np
 from ..trace.schema import DTYPES, NORM_ONLY
 from ..trace.trace import Rows, Trace
 from . import fields
-from .series import Floats, Steps, median
+from .series import Floats, Steps, median, per_step
 
 ROUNDS_TO_ZERO = {"float16": 2.0**-25, "bfloat16": 2.0**-134, "float32": 2.0**-150}  # half the smallest number
 
@@ -21,7 +21,6 @@ class Denominator:
     below_eps: float | None  # share of elements of sqrt(v) below eps, median of looks
     zeros: float | None  # share that is exactly 0, median of looks
     largest: float | None  # largest |update of an element| / lr over all looks
-    usual: float | None  # median of looks of the same
     bound: float | None  # what healthy hyperparameters allow: max(1, (1 - beta1) / sqrt(1 - beta2)), E18
     beta1: float | None
     beta2: float | None
@@ -58,7 +57,6 @@ def gather(trace: Trace) -> Denominator | None:
         below_eps=median(below),
         zeros=median(zero),
         largest=float(sizes.max()) if len(sizes) else None,
-        usual=median(sizes),
         bound=bound,
         beta1=beta1,
         beta2=beta2,
@@ -87,11 +85,9 @@ def _against_lr(trace: Trace, updates: Rows) -> tuple[Steps, Floats]:
     rates = trace.rows("learning_rate")
     if len(looks) == 0 or len(rates) == 0:
         return np.zeros(0, np.int64), np.zeros(0)
-    steps, first = np.unique(rates["step"][::-1], return_index=True)
-    largest = np.array([rates["value"][rates["step"] == s].max() for s in steps]) if len(steps) < len(rates) else None
-    lr = largest if largest is not None else rates["value"][::-1][first]
-    at = np.clip(np.searchsorted(steps, looks["step"]), 0, len(steps) - 1)
+    lr = per_step(rates["step"], rates["value"], "max")
+    at = np.clip(np.searchsorted(lr.steps, looks["step"]), 0, len(lr) - 1)
     with np.errstate(all="ignore"):
-        sizes = np.maximum(np.abs(looks["low"]), np.abs(looks["high"])) / lr[at]
+        sizes = np.maximum(np.abs(looks["low"]), np.abs(looks["high"])) / lr.values[at]
     usable = np.isfinite(sizes)
     return looks["step"][usable], sizes[usable]

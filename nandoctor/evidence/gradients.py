@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.schema import SCALED
-from ..trace.trace import Trace
+from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import EMPTY, Series, Steps, growth_per_step, median, per_step, rising_share
 from .sizes import elements
@@ -91,14 +91,21 @@ def gather(trace: Trace, norms: Series, losses: Series, onset: Onset) -> Gradien
 def _gain(trace: Trace, first: int, stop: int) -> float | None:
     rows = trace.rows("output_gradient")
     rows = rows[(rows["step"] >= max(first, stop - GAIN_STEPS)) & (rows["step"] < stop) & (rows["mode"] == 0)]
+    return backward_gain(trace, rows)
+
+
+def backward_gain(trace: Trace, rows: Rows, zeros: bool = False) -> float | None:
+    """rms of the gradient at the first layer / at the last, median of these steps, E21. A layer whose gradient is all
+    zeros counts only with `zeros`: it is one that vanished, or one that is not used.
+    """
     gains = []
     for step in np.unique(rows["step"]):
         here = rows[rows["step"] == step]
         sizes = elements(trace, here["shape"])
         with np.errstate(all="ignore"):
             rms = here["norm"] / np.sqrt(sizes)
-        rms = rms[np.isfinite(rms) & (rms > 0)]
-        if len(rms) >= 3:
+        rms = rms[np.isfinite(rms) & ((rms > 0) | zeros)]
+        if len(rms) >= 3 and rms[0] > 0:
             gains.append(float(rms[-1] / rms[0]))  # backward visits the last layer first
     return float(np.median(gains)) if gains else None
 

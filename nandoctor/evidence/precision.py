@@ -13,6 +13,7 @@ from .series import EMPTY, Floats, Series, per_step
 
 FLOAT16 = DTYPES.index("float16")
 BFLOAT16 = DTYPES.index("bfloat16")
+HALVES = (FLOAT16, BFLOAT16)
 FLOAT16_MAX = 65504.0
 
 

@@ -6,9 +6,8 @@ import numpy as np
 
 from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
+from .precision import HALVES
 from .series import Floats, Steps
-
-HALVES = tuple(DTYPES.index(name) for name in ("float16", "bfloat16"))
 
 
 @dataclass(frozen=True)
@@ -16,35 +15,28 @@ class Underflow:
     half_gradients: int  # looks at gradients in half precision
     flushed: float | None  # subnormal elements / elements that are not zero, over all of them: median of looks
     zero_looks: float | None  # share of looks that found nothing but zeros
-    zeros: float | None  # share of zeros, median of looks
     worst_layer: str | None
     half_weights: bool
     unmoved_half: float | None  # of weights in half precision: elements with a gradient that did not move
-    unmoved: float | None  # of all other weights: the rule where nothing is wrong
-    dead_steps: float | None  # share of steps whose gradient norm was exactly 0
     dtype: str | None
 
 
 def gather(trace: Trace) -> Underflow | None:
-    flush, unmoved, norms = trace.rows("flush"), trace.rows("unmoved"), trace.rows("gradient_norm")
+    flush, unmoved = trace.rows("flush"), trace.rows("unmoved")
     if len(flush) == 0 and len(unmoved) == 0:
         return None
     nonzero = flush["of"] - flush["zeros"]
     with np.errstate(all="ignore"):
         small = np.where(nonzero > 0, flush["value"] / nonzero, np.nan)
-        zeros = flush["zeros"] / flush["of"]
     half = np.isin(unmoved["dtype"], HALVES)
     dtypes = sorted({DTYPES[int(d)] for d in (*flush["dtype"], *unmoved["dtype"][half])})
     return Underflow(
         half_gradients=len(flush),
         flushed=float(np.nanmedian(small)) if np.isfinite(small).any() else None,
         zero_looks=float((nonzero == 0).mean()) if len(flush) else None,
-        zeros=float(np.median(zeros)) if len(flush) else None,
         worst_layer=_worst(trace, flush["subject"], np.where(np.isnan(small), 1.0, small)),
         half_weights=bool(half.any()),
         unmoved_half=_share(unmoved[half]),
-        unmoved=_share(unmoved[~half]),
-        dead_steps=float((norms["value"] == 0).mean()) if len(norms) else None,
         dtype=dtypes[0] if dtypes else None,
     )
 

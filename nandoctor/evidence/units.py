@@ -26,7 +26,6 @@ class DeadLayer:
 class Units:
     dead: tuple[DeadLayer, ...]  # layers with a silent unit, the worst first
     relu: bool  # the graph has an activation that is flat below 0
-    still_share: float | None  # of all rows of weights, at the end
 
 
 def gather(trace: Trace) -> Units | None:
@@ -47,12 +46,9 @@ def gather(trace: Trace) -> Units | None:
         dead = DeadLayer(name, modules.get(name, ""), float(row["value"] / units), share, units, int(row["looks"]))
         if dead.silent > 0:
             found.append(dead)
-    rows = [row for name, row in weights.items() if not modules.get(name.rpartition(".")[0], "").startswith("Embed")]
-    total = sum(float(row["of"]) for row in rows)
     return Units(
         dead=tuple(sorted(found, key=lambda d: -min(d.silent, 1.0 if d.still is None else d.still))),
         relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
-        still_share=sum(float(row["value"]) for row in rows) / total if total else None,
     )
 
 

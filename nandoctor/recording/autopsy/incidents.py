@@ -118,29 +118,26 @@ class Alarms:
         if self.filed or self._full():
             return
         incident = self.run.incident("loss", mode=self.run.mode)
-        birth = self.origin.first_birth()
-        if self.origin.already_bad(incident):
-            pass
-        elif birth is not None:
-            self.origin.from_module(incident, birth)
-        else:
-            incident.phase, incident.kind = "forward", kind_of(output)
-            incident.unknown = "the model was called without a graph: the operation that made the value was not seen"
-        self._file(incident)
+        unknown = "the model was called without a graph: the operation that made the value was not seen"
+        self._without_graph(incident, output, unknown)
 
     def evaluation(self, output: Tensor) -> None:
         """A model in evaluation mode returned NaN or Inf."""
         if self.run.recorder.step == 0 or self.filed or self._full():
             return  # before training nothing is sick yet; after an incident it is its consequence
         incident = self.run.incident("evaluation", mode="eval")
+        unknown = "evaluation builds no graph, and no single layer made the value of finite ones"
+        self._without_graph(incident, output, unknown)
+
+    def _without_graph(self, incident: Incident, output: Tensor, unknown: str) -> None:
+        """File the birth of a bad output, from what was bad before and what the leaf modules showed."""
         birth = self.origin.first_birth()
         if self.origin.already_bad(incident):
             pass
         elif birth is not None:
             self.origin.from_module(incident, birth)
         else:
-            incident.phase, incident.kind = "forward", kind_of(output)
-            incident.unknown = "evaluation builds no graph, and no single layer made the value of finite ones"
+            incident.phase, incident.kind, incident.unknown = "forward", kind_of(output), unknown
         self._file(incident)
 
     def evaluated_value(self, value: Tensor, place: Place) -> None:

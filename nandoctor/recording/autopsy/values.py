@@ -37,14 +37,10 @@ class Graph:
 
     def saved(self, node: Any, name: str) -> Any:
         """node._saved_<name>, or None where there is none, it is freed already, or it has hooks."""
-        raw = getattr(node, f"_raw_saved_{name}", None)
-        if raw is not None and not isinstance(raw, (tuple, list)) and _has_hooks(raw):
+        if packed(node, name):
             self.hooked += 1
             return None
-        try:
-            return getattr(node, f"_saved_{name}", None)
-        except RuntimeError:  # freed by an earlier backward
-            return None
+        return unpacked(node, name)
 
     def output(self, node: Any, number: int = 0) -> Tensor | None:
         """The value a node made: saved by itself as its result, or by a consumer as its input, or computed."""
@@ -131,6 +127,20 @@ def _fits(node: Any, number: int, value: Tensor) -> bool:
         return tuple(meta.shape) == tuple(value.shape)
     except (AttributeError, IndexError, RuntimeError):
         return True
+
+
+def packed(node: Any, name: str) -> bool:
+    """Whether node._saved_<name> has hooks: reading it would run them."""
+    raw = getattr(node, f"_raw_saved_{name}", None)
+    return raw is not None and not isinstance(raw, (tuple, list)) and _has_hooks(raw)
+
+
+def unpacked(node: Any, name: str) -> Any:
+    """node._saved_<name>; None where there is none, or an earlier backward freed it."""
+    try:
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:
+        return None
 
 
 def describe(role: str, value: Tensor) -> Operand:

@@ -74,12 +74,13 @@ class Dynamics:
             kept.moved = torch.cat([part for part in wanted if part is not None]).float()
 
     def look(
-        self, optimizer: Any, parameter: Tensor, subject: int, gradient: Tensor, update: Tensor, stride: int
-    ) -> None:
+        self, optimizer: Any, parameter: Tensor, subject: int, gradient: Tensor, update: Tensor, stride: int,
+        eps: float | None,
+    ) -> None:  # fmt: skip
         """Samples of one parameter's gradient and update, and of the optimizer's denominator."""
         held = gradient != 0
         numbers = [(held & (update == 0)).sum(), held.sum()]
-        square, eps = _denominator(optimizer, parameter, stride), _eps(optimizer, parameter)
+        square = _denominator(optimizer, parameter, stride)
         if square is not None and eps is not None:
             root = square.float().sqrt()
             numbers += [(root < eps).sum(), (root == 0).sum()]
@@ -100,11 +101,11 @@ def _denominator(optimizer: Any, parameter: Tensor, stride: int) -> Tensor | Non
     return None
 
 
-def _eps(optimizer: Any, parameter: Tensor) -> float | None:
-    for group in optimizer.param_groups:
-        if "eps" in group and any(p is parameter for p in group["params"]):
-            eps = group["eps"]
-            return float(eps) if isinstance(eps, (int, float)) else None
-    return None
-
-
+def epsilons(optimizer: Any) -> dict[int, float]:
+    """eps by the parameter's identity, for groups that have one."""
+    return {
+        id(parameter): float(group["eps"])
+        for group in optimizer.param_groups
+        if isinstance(group.get("eps"), (int, float))
+        for parameter in group["params"]
+    }

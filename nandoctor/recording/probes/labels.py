@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..autopsy.values import Graph
+from ..autopsy.values import packed, unpacked
 from ..looks import looking
 from ..run import Run
 from ..stats import is_countable, measure_integers
@@ -36,13 +36,11 @@ def look(run: Run, loss: Tensor) -> None:
 
 def _targets(root: Any) -> Iterator[tuple[str, Tensor, int | None]]:
     seen, todo = {root}, [root]
-    graph = Graph.__new__(Graph)
-    graph.hooked = 0
     while todo and len(seen) < NEAR:
         node = todo.pop(0)
         field = SAVED.get(node.name())
-        if field is not None:
-            saved = graph.saved(node, field)
+        if field is not None and not packed(node, field):
+            saved = unpacked(node, field)
             ignored = getattr(node, "_saved_ignore_index", None)
             for tensor in saved if isinstance(saved, (tuple, list)) else [saved]:
                 if isinstance(tensor, Tensor):

@@ -12,7 +12,7 @@ from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..run import Run
 from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, measurable, measure, plain
-from .dynamics import Dynamics
+from .dynamics import Dynamics, epsilons
 from .units import Units
 
 ROUNDING = 1e-5  # the same elements summed in another order
@@ -185,9 +185,11 @@ class Weights:
     def _looks(self, optimizer: torch.optim.Optimizer, moved: list[tuple[Watched, Tensor]]) -> None:
         self.dynamics.moved(optimizer, [(id(w), delta) for w, delta in moved])
         if looking(self.run.recorder):
+            eps = epsilons(optimizer)
             for w, delta in moved:
                 if w.gradient is not None:
-                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, delta, w.stride)
+                    own = eps.get(id(w.parameter))
+                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, delta, w.stride, own)
 
 
 def _sample(w: Watched) -> Tensor:
