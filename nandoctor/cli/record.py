@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nandoctor.cli.record_arguments import BUDGET, MAX_SIZE, WHOLE_STEPS, size
 from nandoctor.cli.record_start import start
 from nandoctor.launch.request import DEFAULT_OUTPUT, Request
 
@@ -31,6 +32,18 @@ Probe = Annotated[
         "does between the model's call and backward runs again in forked copies, which cannot write files",
     ),
 ]
+Budget = Annotated[
+    float,
+    typer.Option("--budget", metavar="PERCENT", help="of the training's time for recording; 0: all of every step"),
+]
+WholeSteps = Annotated[
+    int,
+    typer.Option("--whole-steps", metavar="N", help="steps recorded whole before the budget counts"),
+]
+MaxSize = Annotated[
+    str,
+    typer.Option("--max-size", metavar="SIZE", help="of what is written, however long the run: 64M, 1G"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
     str | None,
@@ -44,6 +57,9 @@ def record(
     layers: Layers = None,
     watch_step: WatchStep = None,
     probe: Probe = False,
+    budget: Budget = BUDGET,
+    whole_steps: WholeSteps = WHOLE_STEPS,
+    max_size: MaxSize = MAX_SIZE,
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -51,4 +67,7 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
-    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe)))
+    request = Request(
+        tuple(command or ()), output, layers, watch_step, quiet, probe, budget, whole_steps, size(max_size)
+    )
+    raise typer.Exit(start(recover or request))

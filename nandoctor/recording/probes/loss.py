@@ -22,8 +22,9 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
     look = run.recorder.guard("weights", weights.first_look)
 
     def guarded(loss: Tensor) -> None:
-        look()
-        clear()
+        if run.recorder.governor.whole:
+            look()
+            clear()
         read(loss)
 
     watch_method(torch.Tensor, "backward", guarded)
@@ -54,6 +55,7 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
         run.overshoot.backward_begins(loss)
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
     value = run.scaled_losses.get(id(loss), given)
+    recorder.governor.loss(value)
     alarms.backward_begins(loss, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.subject("loss", "loss"), value)
     labels.look(run, loss)
