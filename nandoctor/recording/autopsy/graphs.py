@@ -40,7 +40,7 @@ class Graphs:
     def unwatched(self, loss: Tensor, size: int) -> None:
         """Nothing is wrong yet, in a step that is not recorded whole."""
         ways = self.singular.get(size)
-        if ways is None:  # of a shape never seen; lengths may vary without end: only a program with such operations pays
+        if ways is None:  # never seen; lengths may vary without end: only a program with such operations pays
             self.run.recorder.governor.wish()
             if len(self.singular) >= MAX_SIZES and not any(self.singular.values()):
                 return
