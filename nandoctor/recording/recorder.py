@@ -215,6 +215,7 @@ class Recorder:
     def close(self) -> None:
         if self.writer is not None:
             self.flush()
+            self.note("cost", **self.governor.account())
         self.guard.on = False
 
 

@@ -90,6 +90,7 @@ def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -
 
 def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:
     """The outermost module call begins."""
+    run.stepping = False
     top = layer.model.ref()
     run.mode = "train" if (top if top is not None else module).training else "eval"
     if torch.is_grad_enabled():

@@ -22,6 +22,7 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
     look = run.recorder.guard("weights", weights.first_look)
 
     def guarded(loss: Tensor) -> None:
+        run.stepping = False  # a step may have ended in an exception
         if run.recorder.governor.whole:
             look()
             clear()
