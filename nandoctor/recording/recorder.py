@@ -42,6 +42,7 @@ class Recorder:
         self._started = time.monotonic()
         self._claiming = threading.Lock()
         self._said: set[str] = set()
+        self.tap: Any = None  # active mode reads along: treat/window.py
 
     # --- rows ------------------------------------------------------------------------------------------------
     def add(
@@ -110,6 +111,8 @@ class Recorder:
 
     # --- notes -----------------------------------------------------------------------------------------------
     def note(self, kind: str, /, **fields: Any) -> None:
+        if self.tap is not None:
+            self.tap.note(kind, fields)
         if self.writer is None:
             self._early_notes.append((kind, fields))
         else:
@@ -167,7 +170,10 @@ class Recorder:
             return
         self._fetch()
         rows, self._rows = self._rows, []
-        self.writer.rows(b"".join([ROW.pack(*row) for row in rows]))
+        packed = b"".join([ROW.pack(*row) for row in rows])
+        self.writer.rows(packed)
+        if self.tap is not None:
+            self.tap.rows(packed)
 
     def _drop_unclaimed(self) -> None:
         half = MAX_UNCLAIMED // 2

@@ -97,6 +97,9 @@ class Run:
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
+    rules: Any = None  # treat/mode.py, where active mode has changed an operation
+    scalers: Any = None  # treat/scalers.py, likewise
+    compiled: bool = False  # torch.compile is in use
 
     def __post_init__(self) -> None:
         self.names = Names(self._model_seen)

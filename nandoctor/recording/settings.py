@@ -19,6 +19,11 @@ class Settings:
     watch_step: int | None = None  # look at every operation around this step
     nandoctor: str = ""
     probe: bool = False  # extra forward passes in forked copies
+    active: bool = False  # treat what is found: treat/
+    policy: str = "repair"  # skip, advise
+    treatments: tuple[str, ...] = ()  # that may be used; none: all
+    max_actions: int | None = None
+    ladder: str = "measured"  # documents
 
     def wants(self, layer: str) -> bool:
         return self.layers is None or re.search(self.layers, layer) is not None
@@ -41,6 +46,7 @@ def from_environment() -> Settings:
     get = os.environ.get
     watch = get("NANDOCTOR_WATCH_STEP")
     layers = get("NANDOCTOR_LAYERS") or None
+    most = get("NANDOCTOR_MAX_ACTIONS")
     if layers is not None:
         re.compile(layers)
     return Settings(
@@ -51,4 +57,9 @@ def from_environment() -> Settings:
         watch_step=int(watch) if watch else None,
         nandoctor=VERSION,
         probe=bool(get("NANDOCTOR_PROBE")),
+        active=bool(get("NANDOCTOR_ACTIVE")),
+        policy=get("NANDOCTOR_POLICY") or "repair",
+        treatments=tuple(name for name in get("NANDOCTOR_TREAT", "").split(",") if name),
+        max_actions=int(most) if most else None,
+        ladder=get("NANDOCTOR_LADDER") or "measured",
     )
