@@ -31,6 +31,17 @@ Probe = Annotated[
         "does between the model's call and backward runs again in forked copies, which cannot write files",
     ),
 ]
+Active = Annotated[bool, typer.Option("--active", help="treat what goes wrong while the training runs (docs/active.md)")]
+Policy = Annotated[
+    str,
+    typer.Option("--policy", metavar="repair|skip|advise", help="repair a bad step, leave it out, or only say what to do"),
+]
+Treat = Annotated[str, typer.Option("--treat", metavar="NAME,NAME", help="use these treatments only")]
+MaxActions = Annotated[int | None, typer.Option("--max-actions", metavar="N", help="apply at most N treatments")]
+Ladder = Annotated[
+    str,
+    typer.Option("--ladder", metavar="measured|documents", help="what measures best, or what the documents prescribe"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
     str | None,
@@ -44,6 +55,11 @@ def record(
     layers: Layers = None,
     watch_step: WatchStep = None,
     probe: Probe = False,
+    active: Active = False,
+    policy: Policy = "repair",
+    treat: Treat = "",
+    max_actions: MaxActions = None,
+    ladder: Ladder = "measured",
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -51,4 +67,8 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
-    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe)))
+    names = tuple(name for name in treat.split(",") if name)
+    request = Request(
+        tuple(command or ()), output, layers, watch_step, quiet, probe, active, policy, names, max_actions, ladder
+    )
+    raise typer.Exit(start(recover or request))

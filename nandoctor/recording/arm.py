@@ -34,7 +34,7 @@ def arm() -> Run:
     exit.install(run, alarms)
     compiled.install(run, alarms)
     if rounds is not None:
-        rounds.follow()
+        rounds.follow(alarms)
     os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
     return run
 

@@ -25,11 +25,13 @@ from .window import Window
 SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
-GRACE_S = 0.1  # that a short run has in any case
+GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
 AGREE = 2  # check-ups that must name the same cause where nothing has failed yet
 STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
-TRIES = 3  # treatments for one cause
+TRIES = 3  # treatments for one cause at one place
+PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
+AT_A_PLACE = ("unsafe-op", "masked-softmax", "fp16-overflow")
 BAD_IN_A_ROW = 3  # steps without a cause that explains them: then the weights themselves are suspected
 
 
@@ -39,6 +41,7 @@ class Trial:
 
     applied: Applied
     cause: str
+    key: str  # cause and place
     since: int  # step
 
 
@@ -52,6 +55,19 @@ class Opinion:
     evidence: Evidence
     failed: bool
 
+    @property
+    def key(self) -> str:
+        return key_of(self.cause, self.evidence)
+
+
+def key_of(cause: str, e: Evidence) -> str:
+    """The cause, with the operation and line where it shows as one."""
+    bad = e.bad
+    if bad is None or bad.op is None or cause not in AT_A_PLACE:
+        return cause
+    return f"{cause} {bad.op} {bad.file}:{bad.line}"
+
+
 
 @dataclass
 class Doctor:
@@ -62,6 +78,7 @@ class Doctor:
     documents: bool
     window: Window
     ledger: Ledger
+    alarms: Any = None  # recording/autopsy/incidents.py
     vitals: Vitals = field(default_factory=Vitals)
     snapshots: Snapshots = field(default_factory=Snapshots)
     optimizers: list[Optimizer] = field(default_factory=list)
@@ -93,12 +110,19 @@ class Doctor:
     def before_step(self, optimizer: Optimizer, gradients: Gradients | None) -> bool:
         """True: this step is to be left out. gradients: None where a closure makes them."""
         step = self.run.recorder.step
+        self.incidents = self.window.incidents
         if self.snapshots.due(step) and self.calm():
             self.snapshots.take(step, self.optimizers, self.buffers())
         if gradients is None:
             return self.check_up(None)
         alarm = self.alarm(gradients)
         return self.consult(gradients, alarm) if alarm else self.check_up(gradients)
+
+    def model_begins(self) -> None:
+        """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
+        if self.window.incidents != self.incidents:
+            self.incidents = self.window.incidents
+            self.consult(None, "a step was left out")
 
     def buffers(self) -> list[Tensor]:
         return buffers_of([top for model in self.run.names.models if (top := model.ref()) is not None])
@@ -151,16 +175,15 @@ class Doctor:
         return self.treat(opinion, gradients, alarm)
 
     def opinion(self) -> Opinion | None:
-        begun = time.monotonic()
+        begun = time.thread_time()
         self.run.recorder.flush()
         evidence = self.evidence = gather(self.window.trace())
-        self.incidents = self.window.incidents
         verdicts = [
             (answer.confidence, cause.id, answer)
             for cause in CAUSES
-            if cause.id not in self.given_up and isinstance(answer := cause.judge(evidence), Verdict)
+            if key_of(cause.id, evidence) not in self.given_up and isinstance(answer := cause.judge(evidence), Verdict)
         ]
-        self.asked_s += time.monotonic() - begun
+        self.asked_s += time.thread_time() - begun
         able = [one for one in verdicts if one[0] >= SURE_ENOUGH and plan(one[1], self.documents, evidence)]
         if not able:
             return None
@@ -176,19 +199,19 @@ class Doctor:
 
     # --- treating --------------------------------------------------------------------------------------------
     def treat(self, opinion: Opinion, gradients: Gradients | None, alarm: str) -> bool:
-        cause = opinion.cause
+        cause, key = opinion.cause, opinion.key
         step = self.run.recorder.step
-        waiting = [trial for trial in self.trials if trial.cause == cause and trial.since == step]
-        if waiting or cause in self.given_up:
+        if key in self.given_up or any(trial.key == key and trial.since == step for trial in self.trials):
             return False
-        self._withdraw(cause, opinion)
         why = f"{opinion.because} ({opinion.confidence:.0%} sure)" if opinion.confidence else opinion.because
-        while self.tried.get(cause, 0) < TRIES and not self._used_up():
-            treatments = plan(cause, self.documents, opinion.evidence)
-            place = self.tried.get(cause, 0)
-            if place >= len(treatments):
-                break
-            self.tried[cause] = place + 1
+        if self.policy == "advise":
+            return self._advise(opinion, why)
+        self._withdraw(key)
+        treatments = plan(cause, self.documents, opinion.evidence)
+        known = sum(1 for each in self.tried if each.split(" ")[0] == cause)
+        while self.tried.get(key, 0) < min(TRIES, len(treatments)) and not self._used_up() and known <= PLACES:
+            place = self.tried.get(key, 0)
+            self.tried[key] = place + 1
             name, apply = treatments[place]
             if self.allowed and name not in self.allowed:
                 continue
@@ -196,17 +219,14 @@ class Doctor:
                 self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots, place,
                 self.documents, self.policy, bool(self.allowed), gradients,
             )  # fmt: skip
-            if self.policy == "advise":
-                self._advise(cause, name, why)
-                return False
             applied = apply(case)
             if applied is not None:
-                return self._put_in_force(applied, cause, opinion, why)
-        self.give_up(cause, why)
+                return self._put_in_force(applied, opinion, why)
+        self.give_up(cause, key, why)
         return False
 
-    def _put_in_force(self, applied: Applied, cause: str, opinion: Opinion, why: str) -> bool:
-        step = self.run.recorder.step
+    def _put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
+        step, cause = self.run.recorder.step, opinion.cause
         snapshot = self._target(applied, opinion)
         back = ""
         if snapshot is not None:
@@ -215,12 +235,13 @@ class Doctor:
             back = f"; weights and optimizer state are those of step {snapshot.step} again"
         self.count += 1
         self.active.append(applied)
-        self.trials.append(Trial(applied, cause, step))
+        self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
             "applied", applied.name, cause, applied.what + back, why, applied.undo,
             confidence=opinion.confidence, patch=applied.patch, back_to=snapshot.step if snapshot else None,
         )  # fmt: skip
         self.window.forget(step + 1)
+        self.alarms.filed = 0  # what goes wrong from here on is news
         self.agreed, self.awake = ("", 0), 0
         if snapshot is not None:
             self.vitals.start_anew()
@@ -233,9 +254,9 @@ class Doctor:
             return self.snapshots.start()
         return self.snapshots.before(self.window.base + opinion.evidence.onset.step - 1)
 
-    def _withdraw(self, cause: str, opinion: Opinion) -> None:
-        """What was tried for this cause, or still is on trial, has not helped."""
-        for trial in [trial for trial in self.trials if trial.cause == cause or opinion.failed]:
+    def _withdraw(self, key: str) -> None:
+        """What was tried for this cause at this place, and is still on trial, has not helped."""
+        for trial in [trial for trial in self.trials if trial.key == key]:
             self.trials.remove(trial)
             self._take_off(trial.applied)
             self.ledger.write(
@@ -257,17 +278,20 @@ class Doctor:
                 f"{JUDGED_AFTER} steps without an alarm",
             )  # fmt: skip
 
-    def _advise(self, cause: str, name: str, why: str) -> None:
-        if cause not in self.advised:
-            self.advised.add(cause)
-            self.ledger.write("advised", name, cause, f"I would treat it with {name}; nothing was touched", why)
+    def _advise(self, opinion: Opinion, why: str) -> bool:
+        if opinion.key not in self.advised:
+            self.advised.add(opinion.key)
+            names = [name for name, _ in plan(opinion.cause, self.documents, opinion.evidence)]
+            what = f"I would treat it with {', then '.join(dict.fromkeys(names))}; nothing was touched"
+            self.ledger.write("advised", names[0], opinion.cause, what, why)
+        return False
 
     def _used_up(self) -> bool:
         return self.most is not None and self.count >= self.most
 
-    def give_up(self, cause: str, why: str) -> None:
-        self.given_up.add(cause)
-        tried = self.tried.get(cause, 0)
+    def give_up(self, cause: str, key: str, why: str) -> None:
+        self.given_up.add(key)
+        tried = self.tried.get(key, 0)
         what = "no more treatments are allowed" if self._used_up() else f"{tried} treatments did not help or do not fit"
         self.ledger.write(
             "aside", "none", cause, f"{what}: I stand aside; updates that are not finite are still undone", why

@@ -22,6 +22,7 @@ DIVISIONS = frozenset(("div", "rdiv", "divide", "reciprocal", "remainder", "fmod
 SAME = {"div": DIVISIONS, "reciprocal": DIVISIONS, "norm": frozenset(("norm", "vector_norm", "linalg_norm")),
         "xlogy": LOGS, "pow": frozenset(("pow", "rpow", "square", "float_power")),
         "std": frozenset(("std", "var")), "var": frozenset(("std", "var"))}  # fmt: skip
+EVERY = LOGS | ARCS | EXPS | DIVISIONS | frozenset(("std", "var", "sqrt", "rsqrt", "log1p", "logit", "pow"))
 FLOATS16 = (torch.float16, torch.bfloat16)
 
 
@@ -56,6 +57,26 @@ def inside(case: Case) -> Applied | None:
     return Applied(
         treatments.OPERATIONS, f"{bad.op}{place} is kept inside its domain", "remove --active; to keep it, change the line",
         {"kind": "operation", "op": bad.op, "file": bad.file, "line": bad.line}, back=_back(case), stop=stop,
+    )  # fmt: skip
+
+
+def anywhere(case: Case) -> Applied | None:
+    """Any operation with a singular point, wherever in the program it makes NaN or Inf of finite numbers."""
+
+    def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or not result.is_floating_point() or bool(torch.isfinite(result).all()):
+            return result
+        given = [x for x in args if isinstance(x, Tensor) and x.is_floating_point()]
+        finite = all(bool(torch.isfinite(x).all()) for x in given)
+        return kept_inside(op, func, args, kwargs) if finite else result
+
+    stop = in_force(case.run, EVERY, rule)
+    if stop is None:
+        return None
+    return Applied(
+        treatments.OPERATIONS, "every operation that makes NaN or Inf of finite numbers is kept inside its domain",
+        "remove --active; to keep it, guard the line", {"kind": "operation"}, back=_back(case), stop=stop,
     )  # fmt: skip
 
 

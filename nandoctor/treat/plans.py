@@ -29,20 +29,21 @@ SLOWER = (treatments.LEARNING_RATE, learning_rate.slower)
 ISLAND = (treatments.AMP_ORDER, operations.float32_island)
 ALL_FLOAT32 = (treatments.AMP_ORDER, operations.float32_everywhere)
 SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
+ANYWHERE = (treatments.OPERATIONS, operations.anywhere)
 BACK = (treatments.ROLLBACK, rollback.slower)
 
 MEASURED: dict[str, Plan] = {
     "lr-too-high": (SLOWER, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
     "exploding-gradients": (CLIP, (treatments.ADAPTIVE_CLIPPING, clipping.strict), SLOWER),
     "data-outlier": ((treatments.DATA, data.tame), CLIP, SLOWER),
-    "bad-input-data": ((treatments.DATA, data.replace),),
-    "bad-labels": ((treatments.DATA, data.replace),),
+    "bad-input-data": ((treatments.DATA, data.replace), ANYWHERE),
+    "bad-labels": ((treatments.DATA, data.replace), ANYWHERE),
     "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), SLOWER),
     "fp16-overflow": (ISLAND, ALL_FLOAT32, SCALE),
     "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE),
     "amp-misuse": ((treatments.AMP_ORDER, amp_order.mended), SCALE),
     "masked-softmax": ((treatments.ATTENTION_LOGITS, softmax.open_rows), (treatments.DATA, data.replace)),
-    "unsafe-op": ((treatments.OPERATIONS, operations.inside), (treatments.DATA, data.replace), BACK),
+    "unsafe-op": ((treatments.OPERATIONS, operations.inside), ANYWHERE, BACK),
     "optimizer-epsilon": ((treatments.OPTIMIZER, optimizer_settings.usual), SLOWER),
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
     "bad-initialization": ((treatments.INITIALIZATION, initialization.rescaled), SLOWER),

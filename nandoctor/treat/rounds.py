@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -13,10 +14,11 @@ from ..recording.attach import watch_method
 from ..recording.probes.optimizer import with_closure
 from ..recording.run import Run
 from ..recording.stats import detach, item, measurable
+from ..recording.tracebacks import OURS
 from . import batchnorm
 from .applied import Gradients
 from .doctor import Doctor
-from .finite import mend_, norms
+from .finite import bad_among, mend_, norms
 from .hooks import shielded
 from .ledger import Ledger
 from .scalers import Scalers
@@ -45,8 +47,11 @@ class Rounds:
         self.held: list[tuple[Tensor, Tensor]] = []  # gradients of a step that is left out
         self.finite_rates: dict[int, float] = {}  # by group: the last lr that was finite
 
-    def follow(self) -> None:
+    def follow(self, alarms: Any) -> None:
         run, doctor = self.run, self.doctor
+        doctor.alarms = alarms
+        handle = register_module_forward_pre_hook(self.entering)
+        OURS.add(handle.id)
         register_optimizer_step_pre_hook(shielded(run, self.before))
         register_optimizer_step_post_hook(self.after_step)
         watch_method(torch.Tensor, "backward", shielded(run, self.loss))
@@ -58,6 +63,12 @@ class Rounds:
 
     def allowed(self, name: str) -> bool:
         return not self.doctor.allowed or name in self.doctor.allowed
+
+    def entering(self, module: Any, args: Any) -> None:
+        """Every module comes by: no more than a glance."""
+        doctor = self.doctor
+        if doctor.window.incidents != doctor.incidents and len(self.run.thread.stack) <= 1 and torch.is_grad_enabled():
+            shielded(self.run, doctor.model_begins)()
 
     # --- hooks -----------------------------------------------------------------------------------------------
     def loss(self, loss: Tensor) -> None:
@@ -177,7 +188,5 @@ def gradients_of(optimizer: Optimizer, loss: float | None) -> Gradients:
     total = math.sqrt(sum(size * size for size in sizes))
     finite = math.isfinite(total)
     if not finite:
-        from .finite import bad_among
-
         finite = not bad_among(tensors)
     return Gradients(optimizer, parameters, sizes, total, finite, loss)
