@@ -114,7 +114,7 @@ def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
 
 
 def _with_treated(findings: list[Finding], evidence: Evidence) -> list[Finding]:
-    """Where active mode has cured the run, the judges of the whole trace may see nothing: what they said then counts."""
+    """Where active mode has cured a run, the judges of the whole trace may see nothing: what they said then counts."""
     sure = {finding.cause for finding in findings if finding.confidence >= SURE_ENOUGH}
     known = {cause.id: cause for cause in CAUSES}
     added = []

@@ -31,10 +31,14 @@ Probe = Annotated[
         "does between the model's call and backward runs again in forked copies, which cannot write files",
     ),
 ]
-Active = Annotated[bool, typer.Option("--active", help="treat what goes wrong while the training runs (docs/active.md)")]
+Active = Annotated[
+    bool, typer.Option("--active", help="treat what goes wrong while the training runs (docs/active.md)")
+]
 Policy = Annotated[
     str,
-    typer.Option("--policy", metavar="repair|skip|advise", help="repair a bad step, leave it out, or only say what to do"),
+    typer.Option(
+        "--policy", metavar="repair|skip|advise", help="repair a bad step, leave it out, or only say what to do"
+    ),
 ]
 Treat = Annotated[str, typer.Option("--treat", metavar="NAME,NAME", help="use these treatments only")]
 MaxActions = Annotated[int | None, typer.Option("--max-actions", metavar="N", help="apply at most N treatments")]

@@ -1,6 +1,18 @@
 """nandoctor treat [OPTIONS] -- COMMAND...: record --active by its own name."""
 
-from nandoctor.cli.record import Command, Ladder, Layers, MaxActions, Output, Policy, Probe, Quiet, Treat, WatchStep, record
+from nandoctor.cli.record import (
+    Command,
+    Ladder,
+    Layers,
+    MaxActions,
+    Output,
+    Policy,
+    Probe,
+    Quiet,
+    Treat,
+    WatchStep,
+    record,
+)
 from nandoctor.launch.request import DEFAULT_OUTPUT
 
 

@@ -12,8 +12,9 @@ DEFAULT_OUTPUT = "run.parquet"
 POLICIES = ("repair", "skip", "advise")
 LADDERS = ("measured", "documents")
 TREATMENTS = (  # causes/treatments.py, which a recording's parent need not load; a test holds the two together
-    "adaptive-clipping", "nonfinite-gradients", "nonfinite-weights", "loss-cap", "learning-rate", "warm-up", "amp-order",
-    "attention-logits", "batchnorm", "data", "optimizer", "rollback", "accumulation", "operations", "initialization",
+    "adaptive-clipping", "nonfinite-gradients", "nonfinite-weights", "loss-cap", "learning-rate", "warm-up",
+    "amp-order", "attention-logits", "batchnorm", "data", "optimizer", "rollback", "accumulation", "operations",
+    "initialization",
 )  # fmt: skip
 SHORTEST_TRIAL = 32  # characters of a name that nobody else has
 

@@ -53,10 +53,10 @@ def unscaled_before_step(case: Case) -> Applied:
     def unscale(optimizer: Optimizer) -> None:
         scaler = scalers.holding_scaled(optimizer)
         if scaler is not None and getattr(optimizer, "grad_scale", None) is None:
-            divide(optimizer, float(scaler._scale))
+            loss_scale.divide(optimizer, float(scaler._scale))
 
     return Applied(
-        treatments.AMP_ORDER, "gradients are divided by the loss scale before optimizer.step(), which the script calls itself",
+        treatments.AMP_ORDER, "gradients are divided by the loss scale before a direct optimizer.step()",
         "remove --active; to keep it, call scaler.step(optimizer); scaler.update()", {"kind": "scaler-step"},
         back=early(case), early=unscale,
     )  # fmt: skip
@@ -83,12 +83,6 @@ def scaled_backward(case: Case) -> Applied:
         "remove --active; to keep it, call scaler.scale(loss).backward()", {"kind": "scaled-backward"},
         stop=patched_method(torch.Tensor, "backward", offer),
     )  # fmt: skip
-
-
-def divide(optimizer: Optimizer, scale: float) -> None:
-    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if found and scale > 0:
-        torch._foreach_div_([detach(g) for g in found if g.layout is torch.strided], scale)
 
 
 def early(case: Case) -> Any:

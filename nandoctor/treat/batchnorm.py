@@ -78,7 +78,7 @@ def running(case: Case) -> Applied | None:
     few = max(1, min(TOO_FEW, norm.usual))
     stop = with_running(case.run, few, True, lambda _: None)
     return Applied(
-        treatments.BATCHNORM, f"BatchNorm uses its running statistics where a batch gives it {few} values per channel or fewer",
+        treatments.BATCHNORM, f"BatchNorm uses its running statistics for at most {few} values per channel",
         "remove --active; to keep it, use larger batches, drop_last=True or another normalisation",
         {"kind": "drop-last"}, back="start" if case.run.recorder.step < 60 else "", stop=stop,
     )  # fmt: skip

@@ -61,7 +61,7 @@ def ladder(case: Case) -> Applied | None:
         return 0.5 if loud else 1.0
 
     return Applied(
-        treatments.ADAPTIVE_CLIPPING, "gradients are clipped by the ladder 5 / 2 / 1, the rate is halved above a norm of 10",
+        treatments.ADAPTIVE_CLIPPING, "gradients are clipped by the ladder 5 / 2 / 1; above 10 the rate is halved",
         "remove --active; to keep it, clip before optimizer.step()", {"kind": "clip", "max_norm": CLIP_LOW},
         gradients=gradients, factor=factor,
     )  # fmt: skip

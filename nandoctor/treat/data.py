@@ -182,7 +182,7 @@ def tame(case: Case) -> Applied | None:
 
     stop = on_inputs(case.run, change, with_place=True)
     return Applied(
-        treatments.DATA, "samples more than 10 times louder than usual are brought down to the usual, columns that were "
-        "never normalised are",
+        treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
+        "normalised are",
         "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back="onset", stop=stop,
     )  # fmt: skip

@@ -27,7 +27,6 @@ def shielded(run: Run, function: Callable[..., Any], otherwise: Any = None) -> C
             with torch.no_grad(), _C.DisableTorchFunction():
                 return function(*args, **kwargs)
         except Exception as error:
-            import traceback; traceback.print_exc()  # DEBUG
             guard.fail("treatment", error)
             return otherwise
         finally:

@@ -6,13 +6,14 @@ from torch.optim import Optimizer
 
 from ..causes import treatments
 from ..evidence import Evidence
-from .applied import Applied, Case
+from .applied import Applied, Back, Case
 
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
 MOST, LEAST = 0.5, 1e-5  # a factor nearer to 1 is none; a run that needs less is not one of step size alone
 AGAIN = 0.1  # what did not help is divided by ten
 GROWS_AFTER, GROWTH = 20, 1.5  # calm steps, factor: a cut that was too deep is taken back while nothing rises
 WAY_BACK = 10.0  # but no farther than this times what was chosen: it was chosen from this run's own updates
+HOT_FIRST = 0.05  # of the weights; no healthy first update of the study but of tiny or zero weights is larger
 HALF = 0.5  # of the documents
 
 
@@ -48,6 +49,12 @@ def estimate(e: Evidence) -> float:
     return min(MOST, max(LEAST, HEALTHY_RATIO / max(ratios)))
 
 
+def back_to(e: Evidence) -> Back:
+    """Where the very first updates were too large, no later weights are worth going back to."""
+    first = e.optimizer.update_ratio_first if e.optimizer else None
+    return "start" if first is not None and first >= HOT_FIRST else "onset"
+
+
 def slower(case: Case) -> Applied | None:
     factor = estimate(case.evidence) * AGAIN**case.tries
     cut = Cut(case, factor)
@@ -58,7 +65,7 @@ def slower(case: Case) -> Applied | None:
         f"the learning rate is multiplied by {factor:.3g}{was}, and slowly raised again while the loss stays low",
         "remove --active; to keep it, multiply lr in your script",
         {"kind": "lr", "factor": factor},
-        back="onset",
+        back=back_to(case.evidence),
         factor=cut.factor,
     )
 

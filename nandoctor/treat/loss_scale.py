@@ -1,4 +1,4 @@
-"""A loss scale that fits: supplied where half precision runs without a GradScaler, held in bounds where one has lost it."""
+"""A loss scale that fits: supplied where half precision runs without a GradScaler, held where one has lost it."""
 
 from typing import Any
 
@@ -83,8 +83,8 @@ def own(case: Case) -> Applied | None:
 
     def unscale(optimizer: Optimizer) -> None:
         if held["pending"]:
-            tensors = [p.grad for o in case.optimizers for g in o.param_groups for p in g["params"] if p.grad is not None]
-            torch._foreach_div_([detach(g) for g in tensors if g.layout is torch.strided], held["pending"])
+            for each in case.optimizers:
+                divide(each, held["pending"])
             held["pending"] = 0.0
 
     def gradients(found: Gradients) -> bool:
@@ -112,3 +112,9 @@ def own(case: Case) -> Applied | None:
         "remove --active; to keep it, use torch.amp.GradScaler", {"kind": "grad-scaler"},
         back="start" if run.recorder.step < 60 else "", early=unscale, gradients=gradients, stop=stop,
     )  # fmt: skip
+
+
+def divide(optimizer: Optimizer, scale: float) -> None:
+    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if found and scale > 0:
+        torch._foreach_div_([detach(g) for g in found if g.layout is torch.strided], scale)

@@ -36,8 +36,8 @@ class Rules(TorchFunctionMode):
 
 
 def in_force(run: Run, ops: frozenset[str] | None, rule: Rule) -> Callable[[], None] | None:
-    """Add a rule; returns what takes it off, None where no mode can stand: in another thread, or beside torch.compile."""
-    if not in_main_thread() or "torch._dynamo.eval_frame" in sys.modules and run.compiled:
+    """Add a rule; returns what takes it off. None where no mode can stand: in another thread, beside torch.compile."""
+    if not in_main_thread() or run.compiled:
         return None
     if run.rules is None:
         run.rules = Rules(run)

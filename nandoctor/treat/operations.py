@@ -55,7 +55,8 @@ def inside(case: Case) -> Applied | None:
         return None
     place = f" at {bad.file}:{bad.line}" if bad.file and bad.line else ""
     return Applied(
-        treatments.OPERATIONS, f"{bad.op}{place} is kept inside its domain", "remove --active; to keep it, change the line",
+        treatments.OPERATIONS, f"{bad.op}{place} is kept inside its domain",
+        "remove --active; to keep it, change the line",
         {"kind": "operation", "op": bad.op, "file": bad.file, "line": bad.line}, back=_back(case), stop=stop,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ..recording.probes.optimizer import with_closure
 from ..recording.run import Run
 from ..recording.stats import detach, item, measurable
 from ..recording.tracebacks import OURS
-from . import batchnorm
+from . import batchnorm, distributions
 from .applied import Gradients
 from .doctor import Doctor
 from .finite import bad_among, mend_, norms
@@ -60,6 +60,8 @@ class Rounds:
         run.scalers.install(touches and self.allowed(treatments.AMP_ORDER))
         if touches and self.allowed(treatments.BATCHNORM):
             batchnorm.never_one(run, doctor.ledger)
+        if touches and self.allowed(treatments.DATA):
+            distributions.never_nan(run, doctor.ledger)
 
     def allowed(self, name: str) -> bool:
         return not self.doctor.allowed or name in self.doctor.allowed
@@ -144,7 +146,8 @@ class Rounds:
             return False
         count = sum(mend_(gradient) for gradient in found.tensors())
         what = f"{count} entries of gradients that were not finite became 0"
-        doctor.ledger.write("once", treatments.NONFINITE_GRADIENTS, cause, what, "the loss is finite, the batch is kept")
+        why = "the loss is finite, the batch is kept"
+        doctor.ledger.write("once", treatments.NONFINITE_GRADIENTS, cause, what, why)
         found.norms = norms(found.tensors())
         found.total, found.finite = math.sqrt(sum(norm * norm for norm in found.norms)), True
         return True

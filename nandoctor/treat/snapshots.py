@@ -1,4 +1,4 @@
-"""Copies of weights, buffers and optimizer states from moments when all was well, within a budget of memory and time."""
+"""Copies of weights, buffers and optimizer states from moments when all was well: budgeted in memory and time."""
 
 import time
 import weakref

@@ -25,8 +25,8 @@ def open_rows(case: Case) -> Applied | None:
         return None
     bad = case.evidence.bad
     return Applied(
-        treatments.ATTENTION_LOGITS, "a softmax row that is masked entirely gives zeros", "remove --active; to keep it, leave "
-        "one place open in every row",
+        treatments.ATTENTION_LOGITS, "a softmax row that is masked entirely gives zeros",
+        "remove --active; to keep it, leave one place open in every row",
         {"kind": "mask", "file": bad.file if bad else None, "line": bad.line if bad else None}, stop=stop,
     )  # fmt: skip
 
@@ -78,7 +78,8 @@ def squeezed(case: Case) -> Applied | None:
     def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = args[0] if args else None
         if isinstance(x, Tensor) and x.is_floating_point() and x.dim() >= 3:
-            return opened(op, func, (x.clamp(-LIMIT, LIMIT).masked_fill(x == float("-inf"), float("-inf")), *args[1:]), kwargs)
+            masked = x == float("-inf")
+            return opened(op, func, (x.clamp(-LIMIT, LIMIT).masked_fill(masked, float("-inf")), *args[1:]), kwargs)
         return func(*args, **kwargs)
 
     stop = in_force(case.run, frozenset(("softmax",)), rule)

@@ -58,7 +58,9 @@ class Window:
         rows["step"] -= self.base
         source = rows_in_memory(rows)
         seen = survey(source)
-        notes = tuple(_as_read(note, self.base) for note in self.notes)
+        latest = {note.get("id"): note for note in self.notes if note["note"] == "optimizer"}
+        known = [n for n in self.notes if n["note"] != "optimizer" or not self.base or n is latest[n.get("id")]]
+        notes = tuple(_as_read(note, self.base) for note in known)  # settings that a treatment has changed are history
         return Trace("", notes, lambda kind: rows_of(kind, source, seen), alive=True)
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nandoctor.evidence import Bad
+from nandoctor.evidence import Bad, treated
 from nandoctor.evidence import first_bad as evidence
-from nandoctor.evidence import treated
 from nandoctor.trace.schema import SKIPPED
 from nandoctor.trace.trace import Trace
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nandoctor.evidence import Bad
 from nandoctor.report.plots import marks
-from nandoctor.report.plots.events import epoch_steps, treatment_steps, module_classes
+from nandoctor.report.plots.events import epoch_steps, module_classes, treatment_steps
 from nandoctor.report.plots.scale import label_steps
 from nandoctor.report.plots.series import FINITE, INF, NAN, Floats, Grid
 from nandoctor.report.plots.style import INF_COLOUR, MAGNITUDES, NAN_COLOUR, NO_VALUE, QUIET, Entry
