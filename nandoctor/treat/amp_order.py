@@ -38,6 +38,7 @@ def unscaled_before_clip(case: Case) -> Applied:
             scaler = scalers.holding_scaled(optimizer)
             if scaler is not None and any(p.grad is not None for g in optimizer.param_groups for p in g["params"]):
                 scaler.unscale_(optimizer)
+                case.run.unscaled = True  # the probe that sees it sleeps while we act
 
     return Applied(
         treatments.AMP_ORDER, "gradients are unscaled before they are clipped",

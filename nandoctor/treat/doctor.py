@@ -12,10 +12,11 @@ from torch.optim import Optimizer
 from ..causes import CAUSES
 from ..causes.cause import Verdict
 from ..causes.failure import failed
-from ..evidence import Evidence, gather
+from ..evidence import gather
 from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
+from .opinion import Opinion, Trial, key_of
 from .plans import UNKNOWN, plan
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
@@ -26,47 +27,13 @@ SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
-AGREE = 2  # check-ups that must name the same cause where nothing has failed yet
+AGREE = 2  # looks that must name the same cause where every number is finite ...
+PERSISTS = 6  # ... and so many steps apart, if the run seems to diverge: a peak that comes back is healthy
 STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
 PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
-AT_A_PLACE = ("unsafe-op", "masked-softmax", "fp16-overflow")
 BAD_IN_A_ROW = 3  # steps without a cause that explains them: then the weights themselves are suspected
-
-
-@dataclass
-class Trial:
-    """A treatment that is being watched."""
-
-    applied: Applied
-    cause: str
-    key: str  # cause and place
-    since: int  # step
-
-
-@dataclass
-class Opinion:
-    """What the judges say at one moment."""
-
-    cause: str
-    confidence: float
-    because: str
-    evidence: Evidence
-    failed: bool
-
-    @property
-    def key(self) -> str:
-        return key_of(self.cause, self.evidence)
-
-
-def key_of(cause: str, e: Evidence) -> str:
-    """The cause, with the operation and line where it shows as one."""
-    bad = e.bad
-    if bad is None or bad.op is None or cause not in AT_A_PLACE:
-        return cause
-    return f"{cause} {bad.op} {bad.file}:{bad.line}"
-
 
 
 @dataclass
@@ -91,7 +58,7 @@ class Doctor:
     loss: float | None = None
     incidents: int = 0  # of the window, when the judges were asked last
     awake: int = 0
-    agreed: tuple[str, int] = ("", 0)
+    agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
     step_bad: bool = False
@@ -149,7 +116,7 @@ class Doctor:
             self.awake = STAYS_AWAKE
             return "the loss or the gradients jumped"
         if self.awake:
-            self.awake -= 1
+            self.awake = STAYS_AWAKE if self.agreed[1] and self.agreed[1] < PERSISTS else self.awake - 1
             return "after a jump"
         return ""
 
@@ -167,10 +134,11 @@ class Doctor:
         """Ask, and act where they are sure. True: leave this step out, it belongs to weights that are gone."""
         opinion = self.opinion()
         if opinion is None:
+            self.agreed = ("", 0, 0)
             if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
                 return False
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
-        if not opinion.failed and not self._agree(opinion):
+        if opinion.cause != UNKNOWN and opinion.evidence.bad is None and not self._agree(opinion):
             return False
         return self.treat(opinion, gradients, alarm)
 
@@ -192,10 +160,12 @@ class Doctor:
         return Opinion(cause, confidence, because, evidence, failed(evidence))
 
     def _agree(self, opinion: Opinion) -> bool:
-        """Nothing has failed: one look is not enough."""
-        cause, times = self.agreed
-        self.agreed = (opinion.cause, times + 1 if cause == opinion.cause else 1)
-        return self.agreed[1] >= AGREE
+        """Every number is finite: one look is not enough, and a peak may come back."""
+        step = self.run.recorder.step
+        cause, times, since = self.agreed
+        same = cause == opinion.cause
+        self.agreed = (opinion.cause, times + 1 if same else 1, since if same else step)
+        return self.agreed[1] >= AGREE and (not opinion.failed or step - self.agreed[2] >= PERSISTS)
 
     # --- treating --------------------------------------------------------------------------------------------
     def treat(self, opinion: Opinion, gradients: Gradients | None, alarm: str) -> bool:
@@ -242,7 +212,7 @@ class Doctor:
         )  # fmt: skip
         self.window.forget(step + 1)
         self.alarms.filed = 0  # what goes wrong from here on is news
-        self.agreed, self.awake = ("", 0), 0
+        self.agreed, self.awake = ("", 0, 0), 0
         if snapshot is not None:
             self.vitals.start_anew()
         return snapshot is not None

@@ -11,7 +11,7 @@ from .applied import Applied, Back, Case
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
 MOST, LEAST = 0.5, 1e-5  # a factor nearer to 1 is none; a run that needs less is not one of step size alone
 AGAIN = 0.1  # what did not help is divided by ten
-GROWS_AFTER, GROWTH = 20, 1.5  # calm steps, factor: a cut that was too deep is taken back while nothing rises
+GROWS_AFTER, GROWTH = 10, 1.3  # calm steps, factor: a cut that was too deep is taken back while nothing rises
 WAY_BACK = 10.0  # but no farther than this times what was chosen: it was chosen from this run's own updates
 HOT_FIRST = 0.05  # of the weights; no healthy first update of the study but of tiny or zero weights is larger
 HALF = 0.5  # of the documents
@@ -46,7 +46,8 @@ def estimate(e: Evidence) -> float:
     ratios = [ratio for ratio in seen if ratio is not None and math.isfinite(ratio) and ratio > 0]
     if not ratios:
         return AGAIN
-    return min(MOST, max(LEAST, HEALTHY_RATIO / max(ratios)))
+    # the first update met the first weights; later ones met what it had made of them. A schedule may begin at nothing
+    return min(MOST, max(LEAST, HEALTHY_RATIO / (ratios[0] if ratios[0] > HEALTHY_RATIO else max(ratios))))
 
 
 def back_to(e: Evidence) -> Back:

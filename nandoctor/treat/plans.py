@@ -30,6 +30,7 @@ ISLAND = (treatments.AMP_ORDER, operations.float32_island)
 ALL_FLOAT32 = (treatments.AMP_ORDER, operations.float32_everywhere)
 SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
 ANYWHERE = (treatments.OPERATIONS, operations.anywhere)
+RESTORED = (treatments.NONFINITE_WEIGHTS, rollback.restored)
 BACK = (treatments.ROLLBACK, rollback.slower)
 
 MEASURED: dict[str, Plan] = {
@@ -47,7 +48,7 @@ MEASURED: dict[str, Plan] = {
     "optimizer-epsilon": ((treatments.OPTIMIZER, optimizer_settings.usual), SLOWER),
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
     "bad-initialization": ((treatments.INITIALIZATION, initialization.rescaled), SLOWER),
-    "corrupt-weights": (BACK,),
+    "corrupt-weights": (RESTORED, RESTORED, BACK),
     UNKNOWN: (BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
 }
 

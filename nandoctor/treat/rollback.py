@@ -22,6 +22,16 @@ def slower(case: Case) -> Applied | None:
     )  # fmt: skip
 
 
+def restored(case: Case) -> Applied | None:
+    """Somebody else wrote them: the optimizer is not to blame, and keeps its rate."""
+    if not case.snapshots.kept or case.tries > 1:
+        return None
+    return Applied(
+        treatments.NONFINITE_WEIGHTS, "weights and optimizer state are restored", "remove --active", {"kind": "weights"},
+        back="onset",
+    )  # fmt: skip
+
+
 def checked(case: Case) -> Applied | None:
     """nan-root-cause: every weight is checked after each update; safety.py does it in any case."""
     return Applied(

@@ -61,6 +61,8 @@ class Scalers:
 
     def _step(self, scaler: Any) -> Any:
         """Called again although update was not: then it is called now."""
+        if not scaler.is_enabled():
+            return None  # such a one has not even a state
         self._started(scaler)
         if any(state["stage"].name == "STEPPED" for state in dict.values(scaler._per_optimizer_states)):
             stepped = {key for key, s in dict.items(scaler._per_optimizer_states) if s["stage"].name == "STEPPED"}
