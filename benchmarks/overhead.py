@@ -141,8 +141,8 @@ def main() -> int:
     parser.add_argument("--write")
     chosen = parser.parse_args()
     lines = [
-        "| training | variant | CPU time after step 100 | first 100 steps | first step | own clock | memory | rows a step "
-        "| bytes a row |",
+        "| training | variant | CPU time after step 100 | first 100 steps | first step | own clock | memory "
+        "| rows a step | bytes a row |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     failed = []

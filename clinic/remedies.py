@@ -37,8 +37,8 @@ def patched(program: str) -> tuple[str, str, str]:
     """(verdict, diff, the disguised program with the patch applied); no diff where nothing could be changed."""
     from nandoctor.diagnosis import diagnose
     from nandoctor.errors import UserError
-    from nandoctor.patching.patch import diff, cures, scripts
     from nandoctor.patching.edits import EDITS
+    from nandoctor.patching.patch import cures, diff, scripts
 
     trace = recorded.trace(program)
     if trace is None:
