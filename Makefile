@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo overhead accuracy clean
+.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo overhead accuracy remedies cure clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -70,6 +70,12 @@ diagnose-large: $(VENV)/.with-demo  ## time and memory of diagnose on traces of 
 
 overhead-demo: $(VENV)/.with-demo  ## what recording the demo costs in CPU time
 	$(BIN)/python benchmarks/demo_overhead.py
+
+remedies: $(VENV)/.with-test  ## does the first remedy cure? on the reported half of clinic/ (long)
+	$(BIN)/python -m clinic.remedies $(CLINIC_ARGS)
+
+cure: $(VENV)/.with-test  ## does active mode cure? against what people do without a diagnosis (long)
+	$(BIN)/python -m clinic.cure $(CLINIC_ARGS)
 
 overhead: $(VENV)/.with-test  ## what recording costs on seven trainings, beside other tools (long)
 	$(BIN)/python benchmarks/overhead.py --write docs/overhead.md $(OVERHEAD_ARGS)

@@ -106,7 +106,9 @@ def _child(job: dict[str, Any]) -> int:
             _arm(job["home"])
             sys.argv, program = [script], script
         else:
-            program = str(CLINIC / "watched.py")
+            if job["mode"] == "treated":
+                _arm(job["home"])
+            program = str(CLINIC / ("watched.py" if job["mode"] == "plain" else "treated.py"))
             sys.argv = [program, script]
         try:
             runpy.run_path(program, run_name="__main__")

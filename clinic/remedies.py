@@ -1,4 +1,4 @@
-"""Does the first remedy cure? `make remedies`, or `python -m clinic.remedies [--half tune] [--sample N] [PART OF AN ID]`.
+"""Does the first remedy cure? `make remedies`, or `python -m clinic.remedies [--half tune] [--sample N] [PART]`.
 
 Every sick program that counts is recorded and diagnosed as for `make accuracy`; what `nandoctor diagnose --patch` would
 change is changed in the program, which then runs without nandoctor. It is cured if it would no longer count as failing
@@ -127,8 +127,8 @@ def main() -> int:
         parser.error("no case of that name counts")
     results = tried(sick, arguments.jobs)
     if arguments.show:
-        for result in results:
-            print(f"{'cured' if result.cured else 'NOT  '} {result.case.id} {result.verdict} {result.why}\n{result.diff}")
+        for r in results:
+            print(f"{'cured' if r.cured else 'NOT  '} {r.case.id} {r.verdict} {r.why}\n{r.diff}")
     text = table(results, arguments.half)
     print(text)
     if not arguments.part:
