@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from nandoctor import errors
-from nandoctor.trace.spool import SUFFIX
+from nandoctor.trace.spool import MARK, SUFFIX
 
 DEFAULT_OUTPUT = "run.parquet"
 SHORTEST_TRIAL = 32  # characters of a name that nobody else has
@@ -34,7 +34,8 @@ def checked(request: Request) -> Request:
     if request.watch_step is not None and request.watch_step < 0:
         raise errors.bad_value("--watch-step", f"there is no step {request.watch_step}")
     output = os.path.abspath(request.output)
-    if os.path.isdir(output) or request.output.endswith(os.sep):
+    ranks = os.path.isfile(os.path.join(output, MARK))  # of an earlier run: this one takes the next name
+    if (os.path.isdir(output) and not ranks) or request.output.endswith(os.sep):
         raise errors.output_is_folder(request.output)
     folder = os.path.dirname(output)
     try:

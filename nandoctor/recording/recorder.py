@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..trace.schema import BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
-from ..trace.spool import SpoolWriter, free_output
+from ..trace.spool import SpoolWriter, free_output, rank_output
 from .guard import Guard
 from .incident import Incident
+from .ranks import launch, process_rank
 from .settings import Settings
 from .stats import Stats, on_device
 
@@ -139,7 +140,7 @@ class Recorder:
             if self.writer is not None:
                 return
             try:
-                output = free_output(self.settings.output)
+                output = self._output()
                 writer = SpoolWriter(output)
             except OSError as error:
                 self._cannot_write(error)
@@ -149,6 +150,12 @@ class Recorder:
                 writer.note(kind, **fields)
             self._early_notes.clear()
             self.writer = writer
+
+    def _output(self) -> str:
+        rank, world = process_rank()
+        if world == 1:
+            return free_output(self.settings.output)
+        return rank_output(self.settings.output, rank, launch(self.settings.session))
 
     def _cannot_write(self, error: OSError) -> None:
         """The training goes on without us; the parent is told by a mark."""

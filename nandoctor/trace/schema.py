@@ -6,7 +6,7 @@ A recording writes ROW structs and JSON notes to a spool; `trace/parquet.py` tur
 
 import struct
 
-VERSION = 2
+VERSION = 3
 
 # --- one row: 40 bytes, little-endian ------------------------------------------------------------------------
 ROW_FIELDS = (
@@ -69,6 +69,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     # at steps that `record --probe` repeated in forked copies (recording/probes/overshoot.py), on the batch of the step
     "rho": ("", "", "value"),  # decrease of the loss by the step, over the decrease that its gradient promised
     "critical_factor": ("", "", "value"),  # times the step that bring the loss back to its value before the step
+    # under DistributedDataParallel, at a look and where the loss is not finite (recording/probes/replicas.py)
+    "local_gradient": ("", "", "value"),  # norm of a parameter's gradient before the ranks' are averaged
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}
@@ -96,6 +98,7 @@ NO_GRAD = 128  # seen under no_grad
 # shape       id, shape (list), count
 # model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype, requires_grad]]
 # optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)
+# parallel    step, strategy (DistributedDataParallel, fully_shard)          (how the ranks train together)
 # autocast    step, enabled, dtype
 # graph       step, nodes: {name: count}      (autograd nodes of the first graph)
 # line        lines of the line map: file, line, text                      (so that it reads on another machine)
