@@ -20,7 +20,8 @@ MAX_CODE_LINES = 16_000
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
-    "cli": {"launch", "logs", "diagnosis", "comparison", "report", "causes", "trace", "errors", "errors_compare"},
+    "cli": {"launch", "logs", "diagnosis", "comparison", "report", "causes", "trace", "errors", "errors_compare",
+            "evidence"},  # plot asks which rank to draw
     "launch": {"trace", "errors"},
     "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "report": {"diagnosis", "comparison", "causes", "evidence"},

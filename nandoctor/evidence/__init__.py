@@ -45,6 +45,8 @@ from .onset import Onset
 from .optimizer import Optimizer
 from .overshoot import Overshoot
 from .precision import Precision
+from .ranks import Ranks
+from .replicas import Desync
 from .scaler import ScalerCalls
 from .style import Style
 from .trained import Trained
@@ -63,6 +65,7 @@ __all__ = [
     "DeadLayer",
     "Denominator",
     "Depth",
+    "Desync",
     "Dynamics",
     "Evidence",
     "Flip",
@@ -74,6 +77,7 @@ __all__ = [
     "Optimizer",
     "Overshoot",
     "Precision",
+    "Ranks",
     "ScalerCalls",
     "Style",
     "Trained",
@@ -110,6 +114,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
     @property
     def bad(self) -> Bad | None:

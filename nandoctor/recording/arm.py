@@ -3,7 +3,21 @@
 import os
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, overshoot, saved, scaler
+from .probes import (
+    checkpoint,
+    clip,
+    compiled,
+    data,
+    exit,
+    forward,
+    guards,
+    loss,
+    optimizer,
+    overshoot,
+    replicas,
+    saved,
+    scaler,
+)
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
@@ -31,5 +45,6 @@ def arm() -> Run:
     guards.install(run, alarms)
     exit.install(run, alarms)
     compiled.install(run, alarms)
+    replicas.install(run)
     os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
     return run

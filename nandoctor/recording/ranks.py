@@ -1,4 +1,4 @@
-"""Which of several processes of one training this is, asked when a recording begins: torch.distributed, or its launcher.
+"""Which of several processes of one training this is, as torch.distributed or its launcher tells.
 
 Nothing here imports torch.distributed: where the user's program did not, there is only the launcher's environment.
 """

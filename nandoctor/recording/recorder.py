@@ -123,9 +123,14 @@ class Recorder:
 
     def unseen(self, text: str) -> None:
         """Say once what could not be observed."""
+        self.said("unseen", text=text)
+
+    def said(self, kind: str, **fields: str) -> None:
+        """A note that is written once."""
+        text = f"{kind} {fields}"
         if text not in self._said:
             self._said.add(text)
-            self.note("unseen", step=self.step, text=text)
+            self.note(kind, step=self.step, **fields)
 
     def probe_failed(self, probe: str, error: str) -> None:
         self.note("probe_failed", probe=probe, step=self.step, error=error)

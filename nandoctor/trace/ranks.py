@@ -59,13 +59,21 @@ def open_ranks(folder: Path) -> RankTraces:
     traces: dict[int, Trace] = {}
     unreadable: list[str] = []
     for rank, path in rank_files(folder).items():
-        try:
-            traces[rank] = open_trace(path)
-        except UserError as error:
-            unreadable.append(f"rank {rank}: {error.happened}")
+        found = _tried(path)
+        if isinstance(found, Trace):
+            traces[rank] = found
+        else:
+            unreadable.append(f"rank {rank}: {found}")
     if not traces:
         raise no_ranks(str(folder), unreadable[0] if unreadable else "")
     return RankTraces(str(folder), traces, tuple(unreadable))
+
+
+def _tried(path: Path) -> Trace | str:
+    try:
+        return open_trace(path)
+    except UserError as error:
+        return error.happened
 
 
 def opened(path: Path | None) -> Trace | RankTraces:
