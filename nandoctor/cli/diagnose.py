@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks, by default the newest here; or a log")
+    Path | None,
+    typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks, by default the newest here; or a log"),
 ]
 Again = Annotated[
     Path | None, typer.Argument(metavar="AGAIN", help="a second recording of the same command: is it reproducible?")

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks; the newest here by default")
+    Path | None,
+    typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks; the newest here by default"),
 ]
 Step = Annotated[
     str | None,
@@ -22,9 +23,9 @@ def show(
     trace: TraceFile = None, step: Step = None, layer: Layer = None, kind: Kind = None, limit: Limit = 100
 ) -> None:
     """Print what a trace holds; with --step, --layer or --kind, its rows in order of time."""
+    from nandoctor.cli.show_ranks import ranks_rows_text, ranks_text
     from nandoctor.cli.show_rows import Filter, rows_text
     from nandoctor.cli.show_summary import summary_text
-    from nandoctor.cli.show_ranks import ranks_rows_text, ranks_text
     from nandoctor.trace.ranks import RankTraces, opened
 
     wanted = Filter.of(step, layer, kind)  # first: a mistyped filter must not cost a long wait

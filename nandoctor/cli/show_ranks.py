@@ -13,7 +13,8 @@ HEAD = ("rank", "steps", "last loss", "first bad", "ended")
 def ranks_text(folder: RankTraces) -> str:
     table = [HEAD, *(_cells(rank, trace) for rank, trace in folder.traces.items())]
     widths = [max(len(cells[place]) for cells in table) for place in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table]
+    pairs = [zip(cells, widths, strict=True) for cells in table]
+    lines = ["  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in pairs]
     absent = [f"nothing was recorded of rank {', '.join(map(str, folder.missing[:20]))}"] if folder.missing else []
     first = ranks.gather(folder.traces, folder.world).first
     head = f"{len(folder.traces)} ranks of {folder.world} in {plain(folder.path)}; below, rank {first}"

@@ -51,7 +51,7 @@ def _run(trace: Trace) -> str:
         _line("command", plain(" ".join(map(str, command)) if isinstance(command, list) else command or "?")),
         _line("started", _when(header.get("started"))),
         _line("with", ", ".join(versions)),
-        _line("ended", _ending(trace)),
+        _line("ended", ended(trace)),
     ]
     for note in trace.notes_of("exception")[-1:]:
         lines += [_line("exception", f"{plain(note.get('type'), 60)}: {plain(note.get('message'))}")]
@@ -66,7 +66,8 @@ def _when(started: object) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _ending(trace: Trace) -> str:
+def ended(trace: Trace) -> str:
+    """How the process ended, in words."""
     if trace.alive:
         return "not yet: it still runs, and this is as far as it has come"
     code = trace.end.get("exit_code", trace.end.get("signal"))
