@@ -1,7 +1,5 @@
 """torch has just been imported: read the settings and install the probes."""
 
-import os
-
 from .autopsy.incidents import Alarms
 from .probes import (
     checkpoint,
@@ -46,5 +44,4 @@ def arm() -> Run:
     exit.install(run, alarms)
     compiled.install(run, alarms)
     replicas.install(run)
-    os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
     return run

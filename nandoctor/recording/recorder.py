@@ -20,6 +20,7 @@ from .stats import Stats, on_device
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 OTHER_DTYPE = DTYPES.index("other")
 FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "transformers.trainer", "deepspeed")
+LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
 MAX_UNCLAIMED = 100_000  # rows kept while nothing has trained yet: a program that only evaluates writes nothing
 
@@ -38,6 +39,7 @@ class Recorder:
         self._rows: list[tuple[Any, ...]] = []
         self._waiting: list[tuple[int, Tensor]] = []  # place in _rows, three numbers still on an accelerator
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
+        self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
         self._subjects: dict[tuple[str, ...], int] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
@@ -111,6 +113,8 @@ class Recorder:
 
     # --- notes -----------------------------------------------------------------------------------------------
     def note(self, kind: str, /, **fields: Any) -> None:
+        if kind in LEXICON:
+            self._lexicon.append((kind, fields))
         if self.writer is None:
             self._early_notes.append((kind, fields))
         else:
@@ -210,6 +214,16 @@ class Recorder:
         )
         value = flat[first].item()
         return first, "nan" if value != value else ("inf" if value > 0 else "-inf")
+
+    def begins_anew(self) -> None:
+        """In a forked process: what was recorded so far is its parent's, names and shapes serve on."""
+        self.step = self.batch = self.micro = 0
+        self.epoch = -1
+        self.writer = None
+        self._rows, self._waiting = [], []
+        self._early_notes = list(self._lexicon)
+        self._started = time.monotonic()
+        self._claiming = threading.Lock()
 
     def close(self) -> None:
         if self.writer is not None:
