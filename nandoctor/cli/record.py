@@ -31,6 +31,7 @@ Probe = Annotated[
         "does between the model's call and backward runs again in forked copies, which cannot write files",
     ),
 ]
+Eager = Annotated[bool, typer.Option("--eager", help="run without torch.compile, to see inside its regions (slower)")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
     str | None,
@@ -44,6 +45,7 @@ def record(
     layers: Layers = None,
     watch_step: WatchStep = None,
     probe: Probe = False,
+    eager: Eager = False,
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -51,4 +53,4 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
-    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe)))
+    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe, eager)))

@@ -16,7 +16,7 @@ WITH_VALUE = {
     "--watch-step": "--watch-step",
     "--recover": "--recover",
 }
-FLAGS = ("--probe", "--quiet")
+FLAGS = ("--eager", "--probe", "--quiet")
 
 
 def read(arguments: Sequence[str]) -> Request | str:
@@ -55,6 +55,7 @@ def read(arguments: Sequence[str]) -> Request | str:
         watch_step=None if step is None else int(step),
         quiet="--quiet" in flags,
         probe="--probe" in flags,
+        eager="--eager" in flags,
     )
 
 

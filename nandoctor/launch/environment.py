@@ -26,6 +26,8 @@ def environment(request: Request, session: str, marks: str, outer: Mapping[str, 
         ours["NANDOCTOR_WATCH_STEP"] = str(request.watch_step)
     if request.probe:
         ours["NANDOCTOR_PROBE"] = "1"
+    if request.eager:
+        ours["TORCHDYNAMO_DISABLE"] = "1"  # torch's own switch: torch.compile then gives back what it was given
     inherited = ("NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP", "NANDOCTOR_PROBE")  # of a recording around this one
     kept = {name: value for name, value in outer.items() if name not in inherited}
     path = kept.get("PYTHONPATH", "")

@@ -20,6 +20,7 @@ class Request:
     watch_step: int | None = None  # watch every operation around this step
     quiet: bool = False
     probe: bool = False  # extra forward passes in forked copies of the training
+    eager: bool = False  # torch.compile compiles nothing
 
 
 def checked(request: Request) -> Request:

@@ -149,7 +149,8 @@ class Names:
         return list(self._layers.values())
 
     def modules(self, top: nn.Module) -> list[tuple[str, nn.Module]]:
-        return _user_modules(top)
+        """Path and module, without the wrappers around them."""
+        return [(path, module) for path, module in _user_modules(top) if unwrapped(module) is module]
 
     def parameters(self, model: Model) -> list[tuple[str, tuple[int, ...], str, bool]]:
         """(path, shape, dtype, whether a gradient is wanted) of a model's parameters."""
@@ -219,6 +220,12 @@ def _child(parent: nn.Module, name: str) -> nn.Module | None:
     return parent._modules[name] if name in parent._modules else None
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's own module inside DistributedDataParallel, torch.compile and the like."""
+    inner = module._modules.get(WRAPPERS.get(type(module).__name__, ""))
+    return module if inner is None else unwrapped(inner)
+
+
 def is_replica(module: nn.Module) -> bool:
     """A copy of a module that nn.DataParallel made for one device and one call."""
     return bool(module.__dict__.get("_is_replica", False))
@@ -226,9 +233,7 @@ def is_replica(module: nn.Module) -> bool:
 
 def class_name(module: nn.Module) -> str:
     """As its user wrote it: fully_shard puts a class of its own, FSDPLinear, in front of Linear."""
-    kinds = type(module).__mro__
-    if type(module).__name__ == "OptimizedModule" and isinstance(inner := module._modules.get("_orig_mod"), nn.Module):
-        return class_name(inner)
+    kinds = type(unwrapped(module)).__mro__
     if len(kinds) > 2 and kinds[1].__name__ == "FSDPModule":
         return kinds[2].__name__
     return kinds[0].__name__

@@ -8,7 +8,7 @@ from typing import Any
 from torch import _C, Tensor, nn
 
 from .incident import Incident, Place
-from .names import Layer, Model, Names
+from .names import Layer, Model, Names, class_name
 from .recorder import Recorder
 
 sequence_number = _C._autograd._get_sequence_nr  # of the next graph node that this thread makes
@@ -68,7 +68,8 @@ class Reached:
 
 class PerThread(threading.local):
     def __init__(self) -> None:
-        self.stack: list[tuple[Layer, int]] = []
+        self.stack: list[tuple[Layer, int, int]] = []  # layer, first graph node, number of the call
+        self.entered = 0  # module calls so far
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Run:
     checked_gradients: bool = True  # since the last backward
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
+    compiles: bool = False  # torch.compile was asked for
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
 
     def __post_init__(self) -> None:
@@ -142,8 +144,8 @@ class Run:
         self.recorder.note(
             "model",
             name=model.variable,
-            kind=type(top).__name__,
-            tree=[[path, type(module).__name__, module.training] for path, module in self.names.modules(top)],
+            kind=class_name(top),
+            tree=[[path, class_name(module), module.training] for path, module in self.names.modules(top)],
             parameters=[[path, list(shape), *rest] for path, shape, *rest in self.names.parameters(model)],
         )
         if rename:

@@ -100,7 +100,9 @@ def _head(diagnosis: Diagnosis) -> list[str]:
     if diagnosis.verdict == "unknown" or first is None:
         failed = "unknown: something failed, and no cause is likelier than not."
         watch = diagnosis.first_nonfinite.step if diagnosis.first_nonfinite else diagnosis.evidence.onset.step
-        again = f"A second run tells more: nandoctor record --watch-step {watch} -- COMMAND"
+        bad = diagnosis.first_nonfinite
+        how = "--eager" if bad is not None and bad.method == "compiled" else f"--watch-step {watch}"
+        again = f"A second run tells more: nandoctor record {how} -- COMMAND"
         return [*_wrapped(failed, ""), *_wrapped(again, "  ")]
     line = f"{first.cause} (confidence {first.confidence:.0%}): {first.title}"
     return [*_wrapped(line, ""), *_wrapped(first.summary, "  ")]

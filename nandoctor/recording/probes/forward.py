@@ -19,6 +19,7 @@ from ..run import MAX_CALLS, Call, Run, sequence_number
 from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
+from .compiled import is_compiled_graph
 from .data import find_bad
 from .units import Units
 
@@ -43,7 +44,7 @@ def recomputing() -> bool:
 
 
 def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if recomputing():
+    if recomputing() or (run.compiles and is_compiled_graph(module)):
         return
     stack = run.thread.stack
     layer = run.names.layer(module)
@@ -51,7 +52,8 @@ def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -
         if run.overshoot is not None and run.overshoot.model_called():
             return  # a forked copy: nothing is recorded there
         begin_root(run, alarms, module, layer)
-    stack.append((layer, sequence_number()))
+    run.thread.entered += 1
+    stack.append((layer, sequence_number(), run.thread.entered))
 
 
 def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:
@@ -71,9 +73,9 @@ def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple
     kwargs, output = rest if len(rest) == 2 else ({}, rest[0])
     stack = run.thread.stack
     layer = run.names.known(module)
-    start = None
+    start, entered_at = None, 0
     while stack and layer is not None:  # an exception may have left calls behind
-        entered, begun = stack.pop()
+        entered, begun, entered_at = stack.pop()
         if entered is layer:
             start = begun
             break
@@ -92,7 +94,9 @@ def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple
         if outermost:
             record_inputs(run, layer, args, kwargs)  # what the call that raised was given
         return
-    if layer.leaf:
+    # no module inside was seen: compiled, or torch's fast path that calls none
+    closed = run.thread.entered == entered_at and (run.compiles or not graph)
+    if layer.leaf or closed:
         record_leaf(run, module, layer, number, args, kwargs, output, start, end)
         if graph and module.training:
             units.output(layer, module, output)
