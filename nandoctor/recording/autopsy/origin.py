@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..incident import Incident, Operand, Place
-from ..names import Layer
+from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
-from ..stats import is_bad, item, measurable
+from ..stats import is_bad, item
 from . import variables
 from .births import kind_of
 from .expressions import Born
@@ -212,8 +212,8 @@ class Origin:
                 statistics = () if module.training else ("running_mean", "running_var")
                 buffers = [(name, value) for name, value in module._buffers.items() if name in statistics]
                 for name, value in (*module._parameters.items(), *buffers):
-                    if value is not None and measurable(value) and is_bad(value):
-                        return model.prefixed(f"{path}.{name}" if path else name), type(module).__name__, value
+                    if value is not None and is_bad(value):
+                        return model.prefixed(f"{path}.{name}" if path else name), class_name(module), value
         return None
 
     def _parameter_name(self, value: Tensor, node: Any) -> tuple[str, str | None, Tensor] | None:

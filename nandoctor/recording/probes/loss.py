@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import detach, item, measurable
+from ..stats import detach, item, local, measurable
 from . import labels
 from .optimizer import Optimizers
 from .weights import Weights
@@ -47,17 +47,18 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
 def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     """One call of backward begins."""
     recorder = run.recorder
+    whole, loss = loss, local(loss)
     if not measurable(loss):
         return  # a meta or fake tensor: nothing trains
     recorder.claim()
     if run.overshoot is not None:
         run.overshoot.backward_begins(loss)
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
-    value = run.scaled_losses.get(id(loss), given)
-    alarms.backward_begins(loss, given if value == value and abs(value) != float("inf") else value)
+    value = run.scaled_losses.get(id(whole), given)
+    alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.subject("loss", "loss"), value)
-    labels.look(run, loss)
-    recorder.backward_begins(given, divisor(loss))
+    labels.look(run, whole)
+    recorder.backward_begins(given, divisor(whole))
     run.scaled_losses.clear()
 
 

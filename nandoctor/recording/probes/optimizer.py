@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from ..attach import watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import detach, plain
+from ..stats import detach, local, plain
 from .weights import SAMPLE, Watched, Weights, norms
 
 LOOKED_AT = 4  # parameters of an optimizer
@@ -168,7 +168,7 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
     A weight that was written between two steps is bad before the step already: a sample may have seen it; else
     the step made it only by a learning rate, a state or a product that is itself not finite, or a denominator of 0.
     """
-    flat, grad = detach(w.parameter).reshape(-1), w.parameter.grad
+    flat, grad = detach(local(w.parameter)).reshape(-1), plain(w.parameter.grad)
     place = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
     if w.sampled is not None and place % w.stride == 0 and place // w.stride < w.sampled.numel():
         return math.isfinite(float(w.sampled[place // w.stride]))
@@ -181,12 +181,14 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
         return True
     state = optimizer.state.get(w.parameter, {})
     for value in state.values():
-        if isinstance(value, Tensor) and value.numel() == flat.numel():
-            held = float(value.reshape(-1)[place])
+        if isinstance(value, Tensor) and local(value).numel() == flat.numel():
+            held = float(local(value).reshape(-1)[place])
             if not math.isfinite(held):
                 return True
     second = state.get("exp_avg_sq", state.get("square_avg"))
-    return isinstance(second, Tensor) and float(second.reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
+    if not isinstance(second, Tensor):
+        return False
+    return float(local(second).reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
 
 
 def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
