@@ -83,7 +83,8 @@ def _ends(r: Ranks) -> Iterable[Fact]:
     for end in by_itself[:LISTED]:
         made = f"rank {end.rank} ended after {end.steps} steps"
         behind = f" ({end.most - end.steps} fewer than others)" if end.steps < end.most else ""
-        yield Fact(f"{made}{behind}: {end.error[:160]}" if end.error else f"{made}{behind}", step=end.steps)
+        silent = " without a word: killed, or left by os._exit" if end.silent else ""
+        yield Fact(f"{made}{behind}{f': {end.error[:160]}' if end.error else silent}", step=end.steps)
     followers = [end for end in r.ended if end.consequence]
     if followers:
         ranks = ", ".join(str(end.rank) for end in followers[:LISTED])

@@ -14,6 +14,7 @@ from .replicas import Desync
 
 LOUD = 10.0  # times the median of the losses before: in healthy runs single batches stay below 4
 BEFORE = 3  # losses that such a median needs
+CLOSES = 3  # version of the trace format since which a regular end is noted
 FEW = 4  # values per channel: statistics of four values or fewer are noise (causes/batchnorm_tiny_batch.py)
 # how a rank ends because another one did: what gloo, NCCL and the launcher say to those that are left
 CONSEQUENCE = re.compile(
@@ -27,13 +28,14 @@ Numbers = tuple[tuple[int, float], ...]  # (rank, value)
 
 @dataclass(frozen=True)
 class Ended:
-    """A rank that an exception ended, or that made fewer steps than the others."""
+    """A rank that an exception or a kill ended, or that made fewer steps than the others."""
 
     rank: int
     steps: int
     most: int  # steps of the rank that made most
     error: str | None
     consequence: bool  # the error says that another rank was gone
+    silent: bool = False  # it came to no end that Python knows: killed, or left by os._exit
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,9 @@ def _ended(traces: Mapping[int, Trace]) -> tuple[Ended, ...]:
         error = None
         if notes:
             error = f"{fields.words(notes[0], 'type')}: {fields.words(notes[0], 'message') or ''}"
-        if error is not None or trace.steps < most:
-            found.append(Ended(rank, trace.steps, most, error, bool(error and CONSEQUENCE.search(error))))
+        tells = (fields.whole(trace.header, "version") or 0) >= CLOSES
+        silent = tells and error is None and not trace.alive and not trace.notes_of("closed")
+        if error is not None or silent or trace.steps < most:
+            consequence = bool(error and CONSEQUENCE.search(error))
+            found.append(Ended(rank, trace.steps, most, error, consequence, silent))
     return tuple(found)

@@ -228,6 +228,7 @@ class Recorder:
     def close(self) -> None:
         if self.writer is not None:
             self.flush()
+            self.note("closed", step=self.step)
         self.guard.on = False
 
 

@@ -106,4 +106,5 @@ NO_GRAD = 128  # seen under no_grad
 # exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)
 # probe_failed  probe, step, error
 # unseen      text                                                        (what could not be observed, in words)
+# closed      step                                                        (the process came to its regular end)
 # end         exit_code or signal, steps                                   (written by the parent)
