@@ -70,6 +70,7 @@ class PerThread(threading.local):
     def __init__(self) -> None:
         self.stack: list[tuple[Layer, int, int]] = []  # layer, first graph node, number of the call
         self.entered = 0  # module calls so far
+        self.graph = True  # gradients were enabled as the outermost module was called
 
 
 @dataclass

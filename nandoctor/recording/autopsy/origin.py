@@ -54,6 +54,10 @@ class Origin:
         if node.name().startswith("CompiledFunction"):
             self._from_compiled(incident, birth)
             return
+        inside = self.first_birth() if node.name().startswith("CheckpointFunction") else None
+        if inside is not None:
+            self.from_module(incident, inside)
+            return
         incident.op = operation(node, line)
         incident.operands, incident.masked_rows = found.operands, found.masked_rows
         incident.consumers = [operation(n, None) for n in found.path[:8]]
@@ -114,6 +118,8 @@ class Origin:
         incident.op, incident.place = self._module_operation(birth.layer) if birth.layer.leaf else None, birth.place
         incident.kind, incident.dtype, incident.operands = birth.kind, birth.dtype, birth.operands
         incident.parameters_finite = birth.parameters_finite
+        if not birth.layer.leaf:
+            incident.unknown = "an operation of this module made it, and which one cannot be seen from outside of it"
 
     def from_weights(self, incident: Incident, name: str, kind: str | None, parameter: Tensor) -> None:
         run = self.run

@@ -19,6 +19,7 @@ from ..run import MAX_CALLS, Call, Run, sequence_number
 from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
+from .checkpointed import block_birth, checkpointed
 from .compiled import is_compiled_graph
 from .data import find_bad
 from .units import Units
@@ -60,7 +61,8 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
     """The outermost module call begins."""
     top = layer.model.ref()
     run.mode = "train" if (top if top is not None else module).training else "eval"
-    if torch.is_grad_enabled():
+    run.thread.graph = torch.is_grad_enabled()
+    if run.thread.graph:
         if run.stale:
             run.begin_graph()
         alarms.forward_begins(layer)
@@ -100,6 +102,8 @@ def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple
         record_leaf(run, module, layer, number, args, kwargs, output, start, end)
         if graph and module.training:
             units.output(layer, module, output)
+    elif stack and checkpointed(run, graph):
+        block_birth(run, module, layer, args, kwargs, output, start, end)
     if outermost:
         end_root(run, alarms, layer, args, kwargs, output, loss)
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import _C, Tensor
 
 from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
@@ -15,6 +15,8 @@ from . import labels
 from .optimizer import Optimizers
 from .weights import Weights
 
+REENTRANT = "inside blocks under checkpoint(use_reentrant=True) no gradients of outputs are recorded"
+
 
 def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) -> None:
     read = run.recorder.guard("loss", lambda loss: backward(run, alarms, loss))
@@ -22,6 +24,9 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
     look = run.recorder.guard("weights", weights.first_look)
 
     def guarded(loss: Tensor) -> None:
+        if _C._current_graph_task_id() != -1:  # from inside a backward: a checkpointed block is computed again
+            run.recorder.unseen(REENTRANT)
+            return
         look()
         clear()
         read(loss)
