@@ -40,7 +40,8 @@ class Recorder:
         self._waiting: list[tuple[int, Tensor]] = []  # place in _rows, three numbers still on an accelerator
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
         self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
-        self._subjects: dict[tuple[str, ...], int] = {}
+        self._subjects: dict[tuple[str, str, str, str], int] = {}
+        self._by_key: dict[str, tuple[str, str, str, str]] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
         self._claiming = threading.Lock()
@@ -93,8 +94,17 @@ class Recorder:
         number = self._subjects.get(identity)
         if number is None:
             number = self._subjects[identity] = len(self._subjects)
+            self._by_key[identity[0]] = identity
             self.note("subject", id=number, name=name, role=role, module=module, tensor=tensor)
         return number
+
+    def rename(self, key: str, name: str) -> None:
+        """Another model came to be known: from here on, and for the rows before, this is called so."""
+        identity = self._by_key.get(key)
+        if identity is not None:
+            _, role, module, tensor = identity
+            number = self._subjects[identity]
+            self.note("subject", id=number, name=name, role=role, module=module or None, tensor=tensor or None)
 
     # --- the clock -------------------------------------------------------------------------------------------
     def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:

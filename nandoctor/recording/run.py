@@ -156,6 +156,9 @@ class Run:
                     self.recorder.note(
                         "subject", id=number, name=layer.name, role=role, module=layer.kind, tensor=tensor or None
                     )
+            for known in self.names.models:
+                for identity, held in known.parameters.items():
+                    self.recorder.rename(f"p{identity}", known.prefixed(held.path))
 
     def incident(self, alarm: str, **fields: Any) -> Incident:
         """An incident at the present moment."""

@@ -49,7 +49,7 @@ class OnTwoDevices(nn.Module):
         originals = list(self.module.modules())
         copies = [module._replicate_for_data_parallel() for module in originals]
         places = {module: number for number, module in enumerate(originals)}
-        for original, replica in zip(originals, copies):
+        for original, replica in zip(originals, copies, strict=True):
             for name, child in original._modules.items():
                 setattr(replica, name, copies[places[child]])
             for name, parameter in original._parameters.items():
@@ -127,12 +127,13 @@ def tied():
 
 
 def adapters():
-    """As PEFT-like libraries do it: frozen weights, a hook that adds a low-rank product, another that scales gradients."""
+    """As PEFT-like libraries do it: frozen weights, a hook that adds a low-rank product, others that scale."""
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     model.requires_grad_(False)
     down, up = nn.Linear(4, 2, bias=False), nn.Linear(2, 8, bias=False)
-    model[0].add_module("lora_down", down)
-    model[0].add_module("lora_up", up)
+    model.add_module("lora_down", down)
+    model.add_module("lora_up", up)
+    model.forward = lambda x: model[2](model[1](model[0](x)))
     model[0].register_forward_hook(lambda module, given, out: out + up(down(given[0])))
     model[0].register_full_backward_hook(lambda module, given, out: None)
     model[2].register_forward_pre_hook(lambda module, given: (given[0] * 1.5,))
@@ -147,7 +148,7 @@ def average():
 
     def follow():
         with torch.no_grad():
-            for slow, fast in zip(shadow.parameters(), model.parameters()):
+            for slow, fast in zip(shadow.parameters(), model.parameters(), strict=True):
                 slow.lerp_(fast, 0.1)
             own.update_parameters(model)
             print(shadow(torch.ones(1, 4)).item(), own(torch.ones(1, 4)).item())
