@@ -12,7 +12,7 @@ from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..names import class_name
 from ..run import Run
-from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measure, plain
+from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, plain
 from .dynamics import Dynamics, epsilons
 from .units import Units
 
@@ -138,7 +138,7 @@ class Weights:
 
     def before(self, watched: list[Watched]) -> None:
         """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
-        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and plain(w.parameter) is not None]
+        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and measurable(local(w.parameter))]
         for w in taken:
             w.before = _sample(w).clone()
         for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
