@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nandoctor.cli.record_arguments import BUDGET, MAX_SIZE, WHOLE_STEPS, size
 from nandoctor.cli.record_start import start
 from nandoctor.launch.request import DEFAULT_OUTPUT, Request
 
@@ -32,6 +33,18 @@ Probe = Annotated[
     ),
 ]
 Eager = Annotated[bool, typer.Option("--eager", help="run without torch.compile, to see inside its regions (slower)")]
+Budget = Annotated[
+    float,
+    typer.Option("--budget", metavar="PERCENT", help="of the training's time for recording; 0: all of every step"),
+]
+WholeSteps = Annotated[
+    int,
+    typer.Option("--whole-steps", metavar="N", help="steps recorded whole before the budget counts"),
+]
+MaxSize = Annotated[
+    str,
+    typer.Option("--max-size", metavar="SIZE", help="of what is written, however long the run: 64M, 1G"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
     str | None,
@@ -46,6 +59,9 @@ def record(
     watch_step: WatchStep = None,
     probe: Probe = False,
     eager: Eager = False,
+    budget: Budget = BUDGET,
+    whole_steps: WholeSteps = WHOLE_STEPS,
+    max_size: MaxSize = MAX_SIZE,
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -53,4 +69,7 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
-    raise typer.Exit(start(recover or Request(tuple(command or ()), output, layers, watch_step, quiet, probe, eager)))
+    request = Request(
+        tuple(command or ()), output, layers, watch_step, quiet, probe, eager, budget, whole_steps, size(max_size)
+    )
+    raise typer.Exit(start(recover or request))

@@ -15,7 +15,13 @@ WITH_VALUE = {
     "--layers": "--layers",
     "--watch-step": "--watch-step",
     "--recover": "--recover",
+    "--budget": "--budget",
+    "--whole-steps": "--whole-steps",
+    "--max-size": "--max-size",
 }
+BUDGET, WHOLE_STEPS, MAX_SIZE = 3.0, 100, "256M"
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+SMALLEST = 2**20  # bytes: the notes of a run and its first steps
 FLAGS = ("--eager", "--probe", "--quiet")
 
 
@@ -56,7 +62,40 @@ def read(arguments: Sequence[str]) -> Request | str:
         quiet="--quiet" in flags,
         probe="--probe" in flags,
         eager="--eager" in flags,
+        budget=_percent(values.get("--budget", str(BUDGET))),
+        whole_steps=_count("--whole-steps", values.get("--whole-steps", str(WHOLE_STEPS))),
+        max_size=size(values.get("--max-size", MAX_SIZE)),
     )
+
+
+def size(text: str) -> int:
+    """Bytes of 64M, 1.5GiB, 100000. UserError for anything else, and for less than a run needs."""
+    number, unit = text.strip().upper().removesuffix("B").removesuffix("I"), ""
+    if number[-1:] in UNITS:
+        number, unit = number[:-1], number[-1:]
+    try:
+        found = int(float(number) * UNITS[unit])
+    except (ValueError, OverflowError):
+        raise errors.bad_value("--max-size", f"{text!r} is not a size such as 64M or 1G") from None
+    if found < SMALLEST:
+        raise errors.bad_value("--max-size", f"{text!r} is less than the 1M that a short run needs")
+    return found
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 100:
+        raise errors.bad_value("--budget", f"{text!r} is not a percentage between 0 and 100")
+    return found
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise errors.bad_value(name, f"{text!r} is not a number of steps")
+    return int(text)
 
 
 def _split(word: str) -> tuple[str, str | None]:

@@ -19,6 +19,9 @@ def environment(request: Request, session: str, marks: str, outer: Mapping[str, 
         "NANDOCTOR_SESSION": session,
         "NANDOCTOR_MARKS": marks,
         "NANDOCTOR_COMMAND": json.dumps(masked(request.command)),
+        "NANDOCTOR_BUDGET": str(request.budget),
+        "NANDOCTOR_WHOLE_STEPS": str(request.whole_steps),
+        "NANDOCTOR_MAX_SIZE": str(request.max_size),
     }
     if request.layers is not None:
         ours["NANDOCTOR_LAYERS"] = request.layers

@@ -21,6 +21,9 @@ class Request:
     quiet: bool = False
     probe: bool = False  # extra forward passes in forked copies of the training
     eager: bool = False  # torch.compile compiles nothing
+    budget: float = 3.0  # percent of the training's time; 0: everything at every step
+    whole_steps: int = 100  # recorded whole before the budget counts
+    max_size: int = 256 * 2**20  # bytes of the spool
 
 
 def checked(request: Request) -> Request:

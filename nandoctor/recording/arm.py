@@ -37,7 +37,7 @@ def arm() -> Run:
     loss.install(run, alarms, weights, optimizers)
     scaler.install(run, alarms, optimizers)
     clip.install(run, alarms, weights)
-    data.install(run)
+    data.install(run, alarms)
     checkpoint.install(run)
     saved.install(run)
     guards.install(run, alarms)

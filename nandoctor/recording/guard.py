@@ -1,6 +1,7 @@
 """A probe may fail, the training may not: the first error switches that probe off and is noted in the trace."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ class Guard:
         self.failed: set[str] = set()
         self._inside = threading.local()  # our own torch calls must not be taken for the user's
         self._note = note
+        self.spent = 0.0  # seconds in our hooks
 
     def __call__(self, probe: str, hook: Callable[..., None]) -> Callable[..., None]:
         """`hook` as a hook of torch: returns None whatever happens, so that it never replaces a value."""
@@ -33,6 +35,7 @@ class Guard:
             if getattr(self._inside, "busy", False):
                 return
             self._inside.busy = True
+            began = time.perf_counter()
             try:
                 # our own reading must not be seen by the user's modes nor by ours
                 if torch._C._len_torch_dispatch_stack() > 0:
@@ -45,6 +48,7 @@ class Guard:
                 self.fail(probe, error)
             finally:
                 self._inside.busy = False
+                self.spent += time.perf_counter() - began
 
         return safe
 

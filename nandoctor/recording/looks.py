@@ -8,5 +8,8 @@ WINDOW = 20  # looks after which silence is counted anew
 
 
 def looking(recorder: Recorder) -> bool:
-    """Whether this step is one of them."""
-    return recorder.step < FIRST_LOOKS or recorder.step % LOOK_EVERY == 0
+    """Whether this step is one of them; where few steps are recorded whole, each of those is."""
+    governor = recorder.governor
+    return governor.whole and (
+        governor.thinned or recorder.step < FIRST_LOOKS or recorder.step % LOOK_EVERY == 0
+    )

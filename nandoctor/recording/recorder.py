@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..trace.schema import BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
 from ..trace.spool import SpoolWriter, free_output, rank_output
+from .governor import Governor
 from .guard import Guard
 from .incident import Incident
 from .ranks import launch, process_rank
@@ -31,6 +32,7 @@ class Recorder:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.guard = Guard(self.probe_failed)
+        self.governor = Governor(settings, lambda: self.guard.spent)
         self.step = 0  # optimizer steps that ended
         self.batch = 0  # backward calls so far
         self.micro = 0  # backward calls since the last step
@@ -63,7 +65,13 @@ class Recorder:
 
     def value(self, kind: str, subject: int, value: float, flags: int = 0, second: float = 0.0) -> None:
         """One row of a scalar kind: `second` is its middle number (max_norm, found_inf)."""
-        self.add(kind, subject, (0.0, second, value), flags=flags)
+        self._rows.append((self.step, subject, NO_SHAPE, 0, KIND[kind], 0, flags, 0, 0.0, second, value))
+        if len(self._rows) >= MAX_PENDING:
+            self.flush(final=False)
+
+    def rows(self, rows: list[tuple[Any, ...]]) -> None:
+        """Rows that were put together already, in the order of trace.schema.ROW_FIELDS."""
+        self._rows.extend(rows)
 
     def add_later(
         self, kind: str, subject: int, tensor: Tensor, flags: int = 0, mode: str = "train", call: int = 0
@@ -120,6 +128,7 @@ class Recorder:
         self.step += 1
         self.micro = 0
         self.flush()
+        self.governor.step_ends(self.step)
 
     # --- notes -----------------------------------------------------------------------------------------------
     def note(self, kind: str, /, **fields: Any) -> None:
@@ -132,6 +141,7 @@ class Recorder:
 
     def incident(self, incident: Incident) -> None:
         self.claim()
+        self.governor.alarm()
         self.flush()
         self.note("incident", **incident.as_note())
 
@@ -193,6 +203,9 @@ class Recorder:
             return
         self._fetch()
         rows, self._rows = self._rows, []
+        if not (self.governor.series or self.governor.whole) and not any(row[6] & BAD for row in rows):
+            return  # the trace has come near its size: the series of this step are left out
+        self.governor.written(len(rows))
         self.writer.rows(b"".join([ROW.pack(*row) for row in rows]))
 
     def _drop_unclaimed(self) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,6 @@ class Run:
     names: Names = field(init=False)
     thread: PerThread = field(default_factory=PerThread)
     calls: list[Call] = field(default_factory=list)  # since the last backward
-    graph_start: int = 0  # sequence number at which the graph of the coming backward began
     stale: bool = False  # a backward has run: the next root call begins a new graph
     mode: str = "train"
     births: list[Birth] = field(default_factory=list)  # of the current graph
@@ -99,6 +99,9 @@ class Run:
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
     compiles: bool = False  # torch.compile was asked for
+    # after a step whose weights were not looked at: which optimizer can have made this parameter bad by it, and where
+    unchecked: Callable[[Tensor], tuple[str, Place] | None] | None = None
+    hooks: Any = None  # probes/forward.py
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
 
     def __post_init__(self) -> None:
@@ -107,11 +110,10 @@ class Run:
     def begin_graph(self) -> None:
         """First root call after a backward: what was kept of the last graph goes."""
         self.stale = False
-        self.calls.clear()
+        self.calls = []  # the old list may be remembered: autopsy/recall.py
         self.births.clear()
         self.bad_outputs.clear()
         self.flags.clear()
-        self.graph_start = sequence_number()
 
     def locate(self, number: int) -> Call | None:
         """The innermost module call that made the graph node with this sequence number."""

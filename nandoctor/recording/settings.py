@@ -20,6 +20,9 @@ class Settings:
     watch_step: int | None = None  # look at every operation around this step
     nandoctor: str = ""
     probe: bool = False  # extra forward passes in forked copies
+    budget: float = 3.0  # percent of the training's CPU time; 0: everything at every step
+    whole_steps: int = 100  # recorded whole before the budget counts
+    max_size: int = 256 * 2**20  # bytes of the spool, and so of the trace
 
     def wants(self, layer: str) -> bool:
         return self.layers is None or re.search(self.layers, layer) is not None
@@ -53,4 +56,7 @@ def from_environment() -> Settings:
         watch_step=int(watch) if watch else None,
         nandoctor=VERSION,
         probe=bool(get("NANDOCTOR_PROBE")),
+        budget=float(get("NANDOCTOR_BUDGET", Settings.budget)),
+        whole_steps=int(get("NANDOCTOR_WHOLE_STEPS", Settings.whole_steps)),
+        max_size=int(get("NANDOCTOR_MAX_SIZE", Settings.max_size)),
     )

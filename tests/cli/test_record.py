@@ -21,6 +21,8 @@ ASKED = [
     (["-oa.parquet", "--", "x", "--"], Request(("x", "--"), output="a.parquet")),
     (["--layers", "fc.*", "--watch-step", "7", "--", "x"], Request(("x",), layers="fc.*", watch_step=7)),
     (["--probe", "--", "x"], Request(("x",), probe=True)),
+    (["--budget", "0", "--whole-steps=7", "--max-size", "1.5G", "--", "x"],
+     Request(("x",), budget=0.0, whole_steps=7, max_size=3 * 2**29)),
     (["--recover", "run.parquet.spool"], "run.parquet.spool"),
 ]
 

@@ -1,7 +1,7 @@
 """Trainings of three steps, each with one birth of a NaN or Inf at step 2; run by test_births.py in one process.
 
 Prints one JSON object a case: what was expected, and the incidents that the recording filed. The expected line is the
-one that ends in `#!`. Usage: python births_program.py SPOOL_OUTPUT [WATCH_STEP]
+one that ends in `#!`. Usage: python births_program.py SPOOL_OUTPUT [watch|thin]
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ PACKAGE.__path__ = [str(Path(__file__).parents[2] / "nandoctor")]
 sys.modules["_nandoctor"] = PACKAGE
 os.environ["NANDOCTOR_OUTPUT"] = sys.argv[1]
 if len(sys.argv) > 2:
-    os.environ["NANDOCTOR_WATCH_STEP"] = sys.argv[2]
+    os.environ["NANDOCTOR_WHOLE_STEPS" if sys.argv[2] == "thin" else "NANDOCTOR_WATCH_STEP"] = "2"
+os.environ["NANDOCTOR_BUDGET"] = "0.0001"  # no burst in a run of three steps
 
 from _nandoctor.recording.arm import arm  # noqa: E402
 from _nandoctor.recording.autopsy.incidents import Alarms  # noqa: E402
+from _nandoctor.recording.governor import Governor  # noqa: E402
 from _nandoctor.recording.probes.weights import Weights  # noqa: E402
 from _nandoctor.recording.run import Run  # noqa: E402
 
@@ -59,19 +61,24 @@ def forget():
     names._layers.clear()
     names.several = False
     recorder.step = recorder.batch = recorder.micro = 0
-    kept = {"recorder": recorder, "names": names, "thread": run.thread}
+    kept = {"recorder": recorder, "names": names, "thread": run.thread, "hooks": run.hooks}
     for field in dataclasses.fields(Run):
         if field.name in kept:
             continue
         value = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         setattr(run, field.name, value)
+    governor = recorder.governor
+    governor._set(True)
+    fresh = Governor(recorder.settings, governor.spent)
+    fresh.changed = governor.changed
+    governor.__dict__.update(fresh.__dict__)
     run.stale = True
     lines = alarms.lines
     lines.stop()
     lines.graphs = 0
-    for held in (lines.known, alarms.singular, lines.noted, alarms.examined, weights.known):
+    for held in (lines.known, alarms.graphs.singular, lines.noted, alarms.examined, weights.known, alarms.graphs.recall.shapes):
         held.clear()
-    alarms.filed, alarms.hazards = 0, []
+    alarms.filed, alarms.graphs.hazards = 0, []
     weights.bad_after_step = False
 
 
@@ -80,6 +87,7 @@ def case(phase, op, layer=None):
         forget()
         torch.manual_seed(0)
         function()
+        alarms.weights_at_the_end()
         source, first = inspect.getsourcelines(function)
         lines = [first + number for number, text in enumerate(source) if text.rstrip().endswith("#!")]
         print(

@@ -25,7 +25,12 @@ def one_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watched_run(tmp_path_factory):
-    return outcomes(tmp_path_factory.mktemp("watched"), "2")
+    return outcomes(tmp_path_factory.mktemp("watched"), "watch")
+
+
+@pytest.fixture(scope="module")
+def thin_run(tmp_path_factory):
+    return outcomes(tmp_path_factory.mktemp("thin"), "thin")
 
 
 CASES = [
@@ -58,3 +63,21 @@ def test_the_birth_is_named_from_one_run(one_run, name):
 @pytest.mark.parametrize("name", CASES)
 def test_the_birth_is_named_with_watch_step(watched_run, name):
     check(watched_run[name])
+
+
+# what a step without hooks cannot show, and why; nothing wrong may be claimed of them
+UNSEEN_WHEN_THIN = {
+    "foreign": "the loss stayed finite, and the program ended before another step was recorded whole",
+    "guard_compare": "a loss left out by a comparison, of a batch that no DataLoader drew",
+    "checkpointed_block": "what a checkpointed block saved cannot be read without running it again",
+    "log_inside_a_checkpointed_function": "the same",
+    "custom_function_with_a_bad_backward_is_no_layers_fault": "only the nearest layer is known",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_birth_is_named_at_a_step_that_is_not_recorded_whole(thin_run, name):
+    if name in UNSEEN_WHEN_THIN:
+        assert all(incident["op"] is None for incident in thin_run[name]["incidents"])
+    else:
+        check(thin_run[name])

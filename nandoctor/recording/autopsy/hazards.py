@@ -169,6 +169,44 @@ def first(singular: list[Hazard]) -> Hazard:
     return max([hazard for hazard in singular if not hazard.fed] or singular, key=lambda hazard: hazard.number)
 
 
-def has_singular(graph: Graph) -> bool:
-    """Whether each backward of this model must be looked at beforehand."""
-    return any(_can_be_singular(graph, node) for node in graph.nodes)
+@dataclass(frozen=True)
+class Way:
+    """From the root of a graph to one of its singular operations: at each node, the edge to follow."""
+
+    edges: tuple[int, ...]
+    name: str
+
+
+def ways_to_singular(graph: Graph) -> list[Way]:
+    """Each backward of this model must be looked at beforehand where there are any."""
+    ways = []
+    for node in graph.nodes:
+        if _can_be_singular(graph, node):
+            edges: list[int] = []
+            above = node
+            while above is not graph.root:
+                above, edge, _ = graph.consumers[above][0]
+                edges.append(edge)
+            ways.append(Way(tuple(reversed(edges)), node.name()))
+    return ways
+
+
+def at_singular(root: Any, ways: list[Way]) -> bool:
+    """Whether an operation stands at its singular point, in a graph of the same shape that is not walked whole."""
+    glance = Graph(root, walk=False)
+    for way in ways:
+        node = root
+        for edge in way.edges:
+            below = node.next_functions
+            node = below[edge][0] if edge < len(below) else None
+            if node is None:
+                return True  # another shape: look at all of it
+        if node.name() != way.name:
+            return True
+        try:
+            singular = SINGULAR[stem(node)[0]](glance, node)
+        except (RuntimeError, TypeError):
+            continue
+        if singular is not None and singular.device.type == "cpu" and bool(singular):
+            return True
+    return False

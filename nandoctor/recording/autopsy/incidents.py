@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 
 from torch import Tensor
 
@@ -10,12 +9,12 @@ from ..frames import user_place
 from ..incident import Incident, Place
 from ..names import Layer
 from ..quiet import quiet
-from ..run import Run, sequence_number
+from ..run import Run
 from ..stats import is_bad
 from . import variables
 from .births import kind_of
-from .hazards import Hazard, has_singular, hazards
-from .linemap import MAX_GRAPHS, LineMap
+from .graphs import Graphs
+from .linemap import LineMap
 from .origin import Origin
 from .search import Search
 from .values import Graph, describe, order
@@ -24,7 +23,6 @@ from .watch import Watch
 MAX_INCIDENTS = 12  # that count; everything after the first is consequence, but a guard may skip some batches
 MAX_LOOKS = 8  # into the user's variables between two backwards: a cell called 64 times in a step must stay cheap
 LOSSES = re.compile(r"loss|criterion|cross_entropy|kl_div|nll|mse|bce|perplexity", re.IGNORECASE)  # torch's, users'
-MAX_NODE_NAMES = 100
 MAX_SKIPPED = 40  # left out by a GradScaler, as designed
 
 
@@ -34,10 +32,10 @@ class Alarms:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.lines = LineMap(run)
-        self.singular: dict[int, bool] = {}  # size of a graph -> has it operations with singular derivatives?
-        self.hazards: list[Hazard] = []
+        self.graphs = Graphs(run, self.lines)
         self.filed = 0
         self.skipped = 0
+        self.drawn, self.looked = -1, 0  # backward calls when a batch was drawn last; looks at variables since
         self.examined: set[int] = set()  # graph nodes whose value was traced already
         self.watch = Watch(run, self.lines)
         self.origin = Origin(run, self.lines)
@@ -56,53 +54,51 @@ class Alarms:
             self.lines.start()
         self.watch.forward_begins()
 
+    def drawn_without_backward(self) -> None:
+        """Another batch is drawn and no module is watched: a guard may have left the last loss out."""
+        if self.drawn == self.run.recorder.batch and self.looked < MAX_LOOKS:
+            self.looked += 1
+            for loss in variables.left_behind()[:1]:
+                self.non_finite_loss(loss)
+        elif self.drawn != self.run.recorder.batch:
+            self.drawn, self.looked = self.run.recorder.batch, 0
+
     def backward_begins(self, loss: Tensor, value: float) -> None:
         """backward was called: the graph is still whole."""
         run = self.run
         run.loss_finite = math.isfinite(value)
         run.trail.clear()
-        self.hazards = []
+        self.graphs.hazards = []
         mapping = self.lines.mode is not None
         self.lines.stop()
+        watched = run.recorder.governor.whole
         run.stale = True
         run.checked_gradients = False
+        size = self.graphs.recall.backward_begins()
+        if watched:
+            self.graphs.recall.keep(size)
         if loss.grad_fn is None:
             return
         if not run.loss_finite:
-            self.non_finite_loss(loss)
+            self.non_finite_loss(loss, size)
+        elif watched:
+            self.graphs.watched(loss, size, mapping)
         else:
-            self._finite_graph(loss, mapping)
+            self.graphs.unwatched(loss, size)
         self.watch.backward_begins(loss)
 
-    def _finite_graph(self, loss: Tensor, mapping: bool) -> None:
-        """Nothing is wrong yet. The graph is walked where it is new, is being mapped, or has singular operations."""
-        size = sequence_number() - self.run.graph_start  # nodes made since the last graph
-        if not mapping and self.singular.get(size) is False:
-            return
-        graph = Graph(loss.grad_fn)
-        if mapping:
-            if not self.lines.graphs:
-                self._describe(graph)
-            self.lines.learn(graph.nodes)
-        elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
-            self.lines.start()  # the next graph is noted
-        self.singular[size] = has_singular(graph)
-        if self.singular[size]:
-            self.hazards = hazards(graph, self.lines)
+    def non_finite_loss(self, loss: Tensor, size: int | None = None) -> None:
+        """A loss that is not finite: given to backward, looked at by a guard, or left behind.
 
-    def _describe(self, graph: Graph) -> None:
-        counts = Counter(node.name() for node in graph.nodes)
-        self.run.recorder.note("graph", step=self.run.recorder.step, nodes=dict(counts.most_common(MAX_NODE_NAMES)))
-
-    def non_finite_loss(self, loss: Tensor) -> None:
-        """A loss that is not finite: given to backward, looked at by a guard, or left behind."""
+        size: of its graph, where that is known already (autopsy/recall.py).
+        """
         node = loss.grad_fn
         if node is None or self._full() or order(node) in self.examined:
             return
         self.examined.add(order(node))
         self.lines.stop()
         with quiet():
-            incident = self._trace("loss", loss)
+            incident = self._trace("loss", loss, size)
         self._file(incident)
 
     def bad_output(self, output: Tensor) -> None:
@@ -164,11 +160,12 @@ class Alarms:
         grad = next(p.grad for _, p in parameters if p.grad is not None and is_bad(p.grad))
         incident.kind, incident.dtype = kind_of(grad), str(grad.dtype).removeprefix("torch.")
         seen = self.watch.birth_in_backward()
+        self.origin.look_for_data()
         if run.bad_data:  # an Inf that an activation squashed: the loss is finite, a weight's gradient is not
             self.origin.from_data(incident, run.bad_data[0])
         elif seen is not None:
             incident = seen
-        elif not self.origin.from_hazard(incident, self.hazards):
+        elif not self.origin.from_hazard(incident, self.graphs.hazards):
             self.origin.from_trail(incident, parameters)
         self._file(incident)
 
@@ -192,6 +189,14 @@ class Alarms:
             self.origin.from_weights(incident, name, kind, parameter)
             self._file(incident)
 
+    def weights_at_the_end(self) -> None:
+        """The last step was not recorded whole, and no backward followed that would have shown what it did."""
+        bad = self.origin.bad_parameters() if self.run.unchecked is not None and not self.filed else None
+        if bad is not None:
+            incident = self.run.incident("weight")
+            self.origin.from_weights(incident, *bad)
+            self._file(incident)
+
     def scaler_skipped(self) -> None:
         """A GradScaler found Inf and left the step out, as designed."""
         run = self.run
@@ -206,12 +211,14 @@ class Alarms:
             run.recorder.incident(incident)
 
     # --- from an alarm to a birth ----------------------------------------------------------------------------
-    def _trace(self, alarm: str, loss: Tensor) -> Incident:
+    def _trace(self, alarm: str, loss: Tensor, size: int | None) -> Incident:
         seen = self.watch.birth_of(loss)
         if seen is not None:
             return seen
         graph = Graph(loss.grad_fn)
-        if self.lines.noted:
+        if not self.run.recorder.governor.whole:
+            self.graphs.recover(graph, size)
+        elif self.lines.noted:
             self.lines.learn(graph.nodes)
         found = Search(graph, self.run.flags).birth()
         if graph.hooked and found is not None and not found.certain:

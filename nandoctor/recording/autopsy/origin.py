@@ -36,6 +36,8 @@ class Origin:
             if made is not None:
                 self._from_expression(incident, found, made)
                 return
+        if not found.certain:
+            self.look_for_data()
         if found.kind != "operation" or self._fed_by_data(found):
             data = self._data_behind(found)
             if data is not None:
@@ -99,6 +101,13 @@ class Origin:
             return False
         return any(below is None for below, _ in found.node.next_functions) or not found.certain
 
+    def look_for_data(self) -> None:
+        """The inputs of this step were not recorded: is a variable bad that holds no result?"""
+        run = self.run
+        if not run.recorder.governor.whole and not run.loader_seen and not run.bad_data:
+            found = variables.bad_tensor(None)
+            run.bad_data = [found] if found is not None else []
+
     def _data_behind(self, found: Found) -> BadTensor | None:
         if self.run.bad_data:
             return self.run.bad_data[0]
@@ -128,7 +137,12 @@ class Origin:
         incident.kind, incident.dtype = kind_of(parameter), str(parameter.dtype).removeprefix("torch.")
         incident.operands = [describe("weight", parameter)]
         incident.op = None
-        if run.foreign == "load_state_dict":
+        made = run.unchecked(parameter) if run.unchecked is not None and run.foreign is None else None
+        if made is not None:  # by the step before, which was not recorded whole
+            incident.alarm, incident.phase, incident.writer = "weight", "optimizer", "optimizer"
+            incident.op, incident.place = made
+            incident.step = max(run.recorder.step - 1, 0)
+        elif run.foreign == "load_state_dict":
             incident.writer, incident.op, incident.place = "load_state_dict", "load_state_dict", run.foreign_place
         else:
             incident.writer = "initial" if run.recorder.step == 0 else "foreign"
@@ -151,6 +165,9 @@ class Origin:
 
     def from_trail(self, incident: Incident, parameters: list[tuple[str, Tensor]]) -> None:
         trail = self.run.trail
+        if not self.run.recorder.governor.whole:
+            self._by_gradients(incident, parameters)
+            return
         worse = next((place for place, reached in enumerate(trail) if reached.bad), None)
         layer: Layer | None = None
         if worse is not None and worse > 0:
@@ -181,6 +198,15 @@ class Origin:
         line = self._module_line(layer)
         if line is not None:
             incident.place = line.place
+
+    def _by_gradients(self, incident: Incident, parameters: list[tuple[str, Tensor]]) -> None:
+        """Backward was not watched: the layer nearest to the loss among those whose gradients are bad."""
+        bad = [name for name, p in parameters if p.grad is not None and is_bad(p.grad)]
+        owner = bad[-1].rpartition(".")[0] if bad else ""
+        layer = next((known for known in self.run.names.layers() if known.name == owner), None)
+        incident.unknown = "backward was not watched at this step: the operation was in or behind the layer named"
+        if layer is not None:
+            incident.layer, incident.module = layer.name, layer.kind
 
     def _module_line(self, layer: Layer) -> Line | None:
         """The last operation of this module that can make a non-finite value."""

@@ -18,10 +18,15 @@ MAX_NODES = 1_000_000  # of one graph
 class Graph:
     """The graph below one tensor, its nodes in the order in which they were made."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, walk: bool = True) -> None:
         self.root = root
         self.consumers: dict[Any, list[tuple[Any, int, int]]] = {}  # node -> (consumer, its edge, output of node)
         self.hooked = 0  # saved tensors that were left packed
+        self.nodes: list[Any] = []
+        if walk:
+            self._walk(root)
+
+    def _walk(self, root: Any) -> None:
         seen = {root}
         todo = [root]
         while todo and len(seen) < MAX_NODES:

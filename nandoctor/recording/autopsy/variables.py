@@ -34,6 +34,12 @@ def scalars_with_graph(frame: FrameType | None) -> list[Tensor]:
     return found
 
 
+def bad_with_graph(frame: FrameType | None) -> list[Tensor]:
+    """The variables of a frame that are bad tensors with a graph."""
+    values = list(frame.f_locals.values())[:MAX_VALUES] if frame is not None else []
+    return [value for value in values if isinstance(value, Tensor) and value.grad_fn is not None and is_bad(value)]
+
+
 def left_behind() -> list[Tensor]:
     """Such tensors in the user's innermost functions."""
     return [tensor for frame in user_frames()[:MAX_FRAMES] for tensor in scalars_with_graph(frame)]

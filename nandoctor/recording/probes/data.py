@@ -7,6 +7,7 @@ from torch.utils.data import dataloader
 
 from ...trace.schema import BAD
 from ..attach import wrap_function
+from ..autopsy.incidents import Alarms
 from ..frames import user_place
 from ..incident import Place
 from ..nested import tensors
@@ -16,7 +17,7 @@ from ..stats import is_countable, measurable, measure, measure_integers
 IGNORED = -100  # the label that torch's losses leave out by default
 
 
-def install(run: Run) -> None:
+def install(run: Run, alarms: Alarms) -> None:
     recorder = run.recorder
     numbers: dict[int, int] = {}  # id of a data set -> its number
     begun: dict[int, int] = {}  # iterations begun over it
@@ -31,6 +32,8 @@ def install(run: Run) -> None:
     def drawn(batch: Any, iterator: Any) -> None:
         run.bad_data.clear()
         run.loader_seen = True
+        if not recorder.governor.whole:
+            alarms.drawn_without_backward()
         for path, tensor in tensors(batch):
             record(run, path, tensor)
 

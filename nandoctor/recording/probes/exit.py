@@ -32,6 +32,8 @@ def finish(run: Run, alarms: Alarms, error: BaseException | None = None) -> None
     if run.recorder.writer is not None or error is not None:
         for loss in variables.at_exit()[:1]:
             alarms.non_finite_loss(loss)
+    if run.recorder.writer is not None:
+        alarms.weights_at_the_end()
     if error is None:
         return
     if run.recorder.writer is not None or run.calls:

@@ -9,8 +9,10 @@ import torch
 from torch import _C, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from ...trace.schema import BAD, NO_GRAD
+from ..attach import watch_method
 from ..autopsy.births import leaf_birth
 from ..autopsy.incidents import Alarms
 from ..names import Layer, is_loss
@@ -25,18 +27,50 @@ from .data import find_bad
 from .units import Units
 
 
-def install(run: Run, alarms: Alarms, units: Units) -> None:
-    """Watch every nn.Module of the process, by torch's global hooks: models stay picklable."""
-    guard = run.recorder.guard
-    handle = register_module_forward_pre_hook(guard("forward", partial(before, run, alarms)))
-    OURS.add(handle.id)
-    # torch 2.4 has no with_kwargs here: inputs given by keyword are then not seen
-    options = {"with_kwargs": True} if "with_kwargs" in signature(register_module_forward_hook).parameters else {}
-    hook = guard("forward", partial(after, run, alarms, units))
-    handle = register_module_forward_hook(hook, always_call=True, **options)
-    OURS.add(handle.id)
-    if not options:
-        run.recorder.unseen("this torch does not show the inputs that a model is given by keyword")
+class Hooks:
+    """Watch every nn.Module of the process, by torch's global hooks: models stay picklable.
+
+    Off at the steps that are not recorded whole: then a module call costs what it costs without nandoctor.
+    """
+
+    def __init__(self, run: Run, alarms: Alarms, units: Units) -> None:
+        self.run = run
+        guard = run.recorder.guard
+        self.before = guard("forward", partial(before, run, alarms))
+        self.after = guard("forward", partial(after, run, alarms, units))
+        # torch 2.4 has no with_kwargs here: inputs given by keyword are then not seen
+        names = signature(register_module_forward_hook).parameters
+        self.options = {"with_kwargs": True} if "with_kwargs" in names else {}
+        self.handles: list[RemovableHandle] = []
+        if not self.options:
+            run.recorder.unseen("this torch does not show the inputs that a model is given by keyword")
+
+    def set(self, on: bool) -> None:
+        if on and not self.handles:
+            self.run.thread.stack.clear()  # of calls that began before the hooks were taken off
+            self.handles = [
+                register_module_forward_pre_hook(self.before),
+                register_module_forward_hook(self.after, always_call=True, **self.options),
+            ]
+            OURS.update(handle.id for handle in self.handles)
+        elif not on:
+            for handle in self.handles:
+                handle.remove()
+            self.handles.clear()
+
+
+def install(run: Run, alarms: Alarms, units: Units) -> Hooks:
+    hooks = run.hooks = Hooks(run, alarms, units)
+    hooks.set(True)
+    governor = run.recorder.governor
+    governor.changed.append(hooks.set)
+
+    def evaluation(_: nn.Module) -> None:
+        if not governor.whole and governor.evaluation_begins():
+            hooks.set(True)
+
+    watch_method(nn.Module, "eval", run.recorder.guard("forward", evaluation))
+    return hooks
 
 
 def recomputing() -> bool:
@@ -153,6 +187,7 @@ def end_root(
     run: Run, alarms: Alarms, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, loss: bool
 ) -> None:
     """The outermost module call ends: its inputs, and whether what it returned is finite."""
+    evaluated(run)
     if not loss:
         record_inputs(run, layer, args, kwargs)
     returned = [tensor for _, tensor in tensors(output)]
@@ -166,6 +201,15 @@ def end_root(
             if run.mode == "eval":
                 alarms.evaluation(tensor)
             break
+
+
+def evaluated(run: Run) -> None:
+    """Of an evaluation between steps that are not recorded whole, the first calls are."""
+    governor = run.recorder.governor
+    if not governor.whole and not run.mode == "train":
+        governor.evaluating -= 1
+        if governor.evaluating <= 0:
+            run.hooks.set(False)
 
 
 def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

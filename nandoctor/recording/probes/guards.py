@@ -45,10 +45,11 @@ def install(run: Run, alarms: Alarms) -> None:
         if is_user_code(frame.f_code):
             for loss in variables.scalars_with_graph(frame)[:1]:
                 alarms.non_finite_loss(loss)
-            for reference in run.bad_outputs:
-                output = reference()
-                if output is not None:
-                    alarms.bad_output(output)
+            outputs = [output for reference in run.bad_outputs if (output := reference()) is not None]
+            if not run.recorder.governor.whole:  # no hook has seen what the model returned
+                outputs = variables.bad_with_graph(frame)
+            for output in outputs:
+                alarms.bad_output(output)
 
     look = guard("guards", looked_at)
     for name in LOOKS:

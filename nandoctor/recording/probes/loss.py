@@ -27,8 +27,9 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
         if _C._current_graph_task_id() != -1:  # from inside a backward: a checkpointed block is computed again
             run.recorder.unseen(REENTRANT)
             return
-        look()
-        clear()
+        if run.recorder.governor.whole:
+            look()
+            clear()
         read(loss)
 
     watch_method(torch.Tensor, "backward", guarded)
@@ -60,6 +61,7 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
         run.overshoot.backward_begins(loss)
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
     value = run.scaled_losses.get(id(whole), given)
+    recorder.governor.loss(value)
     alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.subject("loss", "loss"), value)
     labels.look(run, whole)

@@ -11,6 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from ..attach import watch_method
 from ..autopsy.incidents import Alarms
+from ..frames import user_place
+from ..incident import Place
 from ..run import Run
 from ..stats import detach, local, plain
 from .weights import SAMPLE, Watched, Weights, norms
@@ -28,11 +30,15 @@ class Optimizers:
         self.gradients_finite = True
         # backwards when it last stepped, and its thread, as long as the gradients that it used stand there
         self.used: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
+        self.last_norm: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        self.places: weakref.WeakKeyDictionary[Any, Place] = weakref.WeakKeyDictionary()  # the user's step() line
         self.stale: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # steps in a row
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not with_closure(args, kwargs):
             self.alarms.watch.ends()
+            if not self.run.recorder.governor.whole and self._thin_gradients(optimizer):
+                return
         watched = self.weights.of(optimizer)
         self._describe(optimizer, watched)
         if not with_closure(args, kwargs):  # else the gradients are made within the step
@@ -42,16 +48,21 @@ class Optimizers:
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
+        if not run.recorder.governor.whole:
+            if with_closure(args, kwargs):
+                self._gradients(optimizer, self.weights.of(optimizer))
+            self._rates(optimizer)
+            run.unchecked = self.made_late if self.gradients_finite and run.loss_finite else None
+            self.stepped += 1
+            self.ends()
+            return
         watched = self.weights.of(optimizer)
         if with_closure(args, kwargs):
             self._gradients(optimizer, watched)
-        number = self.number(optimizer)
-        for place, group in enumerate(optimizer.param_groups):
-            lr = group.get("lr")
-            if lr is not None:
-                run.recorder.value(
-                    "learning_rate", run.recorder.subject(f"{number}.{place}", "optimizer"), float(lr)
-                )
+        self._rates(optimizer)
+        run.unchecked = None
+        if optimizer not in self.places:
+            self.places[optimizer] = user_place()
         was_bad = self.weights.bad_after_step
         broken = self.weights.after(optimizer, watched)
         if broken and self.gradients_finite and not was_bad and run.loss_finite:
@@ -63,6 +74,43 @@ class Optimizers:
         self.used[optimizer] = run.recorder.batch, get_ident()
         self.stepped += 1
         self.ends()
+
+    def _rates(self, optimizer: torch.optim.Optimizer) -> None:
+        recorder, number = self.run.recorder, self.number(optimizer)
+        for place, group in enumerate(optimizer.param_groups):
+            lr = group.get("lr")
+            if lr is not None:
+                recorder.value("learning_rate", recorder.subject(f"{number}.{place}", "optimizer"), float(lr))
+
+    def _thin_gradients(self, optimizer: torch.optim.Optimizer) -> bool:
+        """All that is read of the gradients at a step that is not recorded whole; False where it takes more."""
+        if getattr(optimizer, "grad_scale", None) is not None:
+            return False
+        recorder = self.run.recorder
+        rows, total = self.weights.thin_rows(optimizer)
+        if not math.isfinite(total):
+            return False
+        self.gradients_finite, self.last_norm[optimizer] = True, total
+        recorder.rows(rows)
+        recorder.value("gradient_norm", recorder.subject(f"{self.number(optimizer)}", "optimizer"), total)
+        recorder.governor.gradient(total)
+        return True
+
+    def made_late(self, parameter: Tensor) -> tuple[str, Place] | None:
+        """The optimizer whose last step can have made this weight bad, although its gradients were finite."""
+        for optimizer in self.numbers:
+            for group in optimizer.param_groups:
+                if any(p is parameter for p in group["params"]):
+                    if can_make(optimizer, group, parameter, self.last_norm.get(optimizer, 0.0)):
+                        return type(optimizer).__name__, self.places.get(optimizer, Place())
+        return None
+
+    def thinned(self, whole: bool) -> None:
+        """The steps to come are recorded whole, or the last one was: what was kept of a step is not of the next."""
+        if not whole:
+            self.used.clear()
+            self.stale.clear()
+            self.weights.forget()
 
     def ends(self, skipped: bool = False) -> None:
         run = self.run
@@ -79,6 +127,7 @@ class Optimizers:
         unscaling = float(scale) if scale is not None else None
         total, finite = self.weights.gradients(optimizer, self.number(optimizer), watched, unscaling)
         self.gradients_finite = finite
+        run.recorder.governor.gradient(total)
         run.recorder.value(
             "gradient_norm", run.recorder.subject(f"{self.number(optimizer)}", "optimizer"), total
         )
@@ -108,6 +157,7 @@ class Optimizers:
         if number is None:
             number = self.numbers[optimizer] = self.seen
             self.seen += 1
+            self.run.recorder.governor.optimizers = self.seen
         return number
 
     def _describe(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
@@ -147,6 +197,7 @@ class Optimizers:
 
 def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
     optimizers = Optimizers(run, alarms, weights)
+    run.recorder.governor.changed.append(optimizers.thinned)
     guard = run.recorder.guard
     register_optimizer_step_pre_hook(guard("optimizer", optimizers.before_step))
     register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step))
@@ -179,12 +230,27 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
     step = lr * float(detach(grad).reshape(-1)[place])
     if not math.isfinite(step) or abs(step) > torch.finfo(flat.dtype).max:
         return True
-    state = optimizer.state.get(w.parameter, {})
-    for value in state.values():
-        if isinstance(value, Tensor) and local(value).numel() == flat.numel():
-            held = float(local(value).reshape(-1)[place])
-            if not math.isfinite(held):
-                return True
+    return can_make(optimizer, group, w.parameter, 0.0)
+
+
+def can_make(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor, norm: float) -> bool:
+    """Whether a step with finite gradients can have left this parameter bad, seen from what it left behind."""
+    flat = detach(local(parameter)).reshape(-1)
+    place = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
+    step = float(group.get("lr") or 0.0) * norm
+    if not math.isfinite(step) or step > torch.finfo(flat.dtype).max / flat.numel():
+        return True
+    held = [local(v).reshape(-1)[place] for v in optimizer.state.get(parameter, {}).values() if _of_shape(v, flat)]
+    bad = any(not math.isfinite(float(value)) for value in held)
+    return bad or _divided_by_zero(optimizer, group, parameter, place)
+
+
+def _of_shape(value: Any, flat: Tensor) -> bool:
+    return isinstance(value, Tensor) and local(value).numel() == flat.numel()
+
+
+def _divided_by_zero(optimizer: Any, group: dict[str, Any], parameter: Tensor, place: int) -> bool:
+    state = optimizer.state.get(parameter, {})
     second = state.get("exp_avg_sq", state.get("square_avg"))
     if not isinstance(second, Tensor):
         return False

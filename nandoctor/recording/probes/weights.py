@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
+from ...trace.schema import BAD, CLIPPED, DTYPES, KIND, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..names import class_name
 from ..run import Run
@@ -16,6 +16,7 @@ from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local,
 from .dynamics import Dynamics, epsilons
 from .units import Units
 
+GRADIENT, FLOAT32 = KIND["parameter_gradient"], DTYPES.index("float32")
 ROUNDING = 1e-5  # the same elements summed in another order
 FAR_OFF = 5.0  # times its norm
 SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
@@ -33,6 +34,7 @@ class Watched:
     stride: int
     before: Tensor | None = None
     gradient: Tensor | None = None  # sample of the gradient that this step uses
+    shape: int | None = None  # id of the gradient's shape
     left: float | None = None  # norm of the sample after the last step
     sampled: Tensor | None = None  # `before`, kept after the step of an alarm
 
@@ -97,6 +99,42 @@ class Weights:
                     subject = run.recorder.subject(full, "parameter", class_name(module), key=f"p{id(value)}")
                     stats = measure(held)
                     run.recorder.add("weight", subject, stats, held, BAD if stats.bad else 0)
+
+    def thin_rows(self, optimizer: torch.optim.Optimizer) -> tuple[list[tuple[Any, ...]], float]:
+        """Rows of the gradients' norms and their total; a total of NaN where plain kernels cannot read them."""
+        recorder, run = self.run.recorder, self.run
+        entry = self.known.get(optimizer)
+        if entry is None:
+            return [], math.nan
+        gradients, members = [], []
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if len(parameters) != len(entry[1]):
+            return [], math.nan
+        for w, parameter in zip(entry[1], parameters, strict=True):
+            gradient = parameter.grad
+            if gradient is not None:
+                if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided or gradient.is_cuda:
+                    return [], math.nan
+                gradients.append(gradient)
+                members.append(w)
+        if not gradients:
+            return [], 0.0
+        found = torch.stack(torch._foreach_norm(gradients)).tolist()
+        flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
+        flags |= SCALED if run.scale is not None and not run.unscaled else 0
+        rows = []
+        for w, gradient, norm in zip(members, gradients, found, strict=True):
+            if w.wanted:
+                if w.shape is None:
+                    w.shape = recorder.shape(gradient.shape)
+                rows.append((recorder.step, w.weight, w.shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm))
+        return rows, math.sqrt(sum([norm * norm for norm in found]))
+
+    def forget(self) -> None:
+        """Steps pass that are not recorded whole: what was kept for the next one is out of date."""
+        for w in self.alive():
+            w.before = w.gradient = w.left = None
+        self.dynamics.kept.clear()
 
     # --- around a step ---------------------------------------------------------------------------------------
     def gradients(

@@ -1,0 +1,66 @@
+"""What is looked at in the graph of each backward while nothing is wrong."""
+
+from collections import Counter
+
+from torch import Tensor
+
+from ..run import Run
+from .hazards import Hazard, Way, at_singular, hazards, ways_to_singular
+from .linemap import MAX_GRAPHS, LineMap
+from .recall import Recall
+from .values import Graph
+
+MAX_NODE_NAMES = 100
+MAX_SIZES = 64  # shapes of graphs whose singular operations are remembered
+
+
+class Graphs:
+    def __init__(self, run: Run, lines: LineMap) -> None:
+        self.run, self.lines = run, lines
+        self.recall = Recall(run)
+        self.singular: dict[int, list[Way]] = {}  # nodes of a graph -> where its singular operations are
+        self.hazards: list[Hazard] = []  # of the backward that runs
+
+    def watched(self, loss: Tensor, size: int, mapping: bool) -> None:
+        """Nothing is wrong yet. The graph is walked where it is new, is being mapped, or has singular operations."""
+        if not mapping and size in self.singular and not self.singular[size]:
+            return
+        graph = Graph(loss.grad_fn)
+        self.recall.walked(size, graph.nodes)
+        if mapping:
+            if not self.lines.graphs:
+                self._describe(graph)
+            self.lines.learn(graph.nodes)
+        elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
+            self.lines.start()  # the next graph is noted
+        self.singular[size] = ways_to_singular(graph)
+        if self.singular[size]:
+            self.hazards = hazards(graph, self.lines)
+
+    def unwatched(self, loss: Tensor, size: int) -> None:
+        """Nothing is wrong yet, in a step that is not recorded whole."""
+        ways = self.singular.get(size)
+        if ways is None:  # never seen; lengths may vary without end: only a program with such operations pays
+            self.run.recorder.governor.wish()
+            if len(self.singular) >= MAX_SIZES and not any(self.singular.values()):
+                return
+            ways = ways_to_singular(Graph(loss.grad_fn))
+            if len(self.singular) < MAX_SIZES:
+                self.singular[size] = ways
+        if ways and at_singular(loss.grad_fn, ways):
+            graph = Graph(loss.grad_fn)
+            self.recover(graph, size)
+            self.hazards = hazards(graph, self.lines)
+
+    def recover(self, graph: Graph, size: int | None) -> None:
+        """What the probes would have kept of this graph is of an older one."""
+        run = self.run
+        self.recall.restore(graph.nodes, size)
+        run.births.clear()
+        run.bad_outputs.clear()
+        run.flags.clear()
+        run.mode = "train"
+
+    def _describe(self, graph: Graph) -> None:
+        counts = Counter(node.name() for node in graph.nodes)
+        self.run.recorder.note("graph", step=self.run.recorder.step, nodes=dict(counts.most_common(MAX_NODE_NAMES)))
