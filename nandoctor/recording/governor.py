@@ -65,6 +65,12 @@ class Governor:
         self._level: tuple[float, float] | None = None  # usual loss and its spread
         self._rising = False
 
+    def begins_anew(self) -> None:
+        """In a forked process: its first steps are recorded whole."""
+        self.thinned, self._until, self._step = False, self.whole_steps, 0
+        self.room_for_detail, self.room_for_series = Room(self.room_for_detail.rows), Room(self.room_for_series.rows)
+        self._set(True)
+
     # --- what the probes say -----------------------------------------------------------------------------------
     def alarm(self) -> None:
         """Something is not finite: what follows is recorded whole for a while."""

@@ -242,6 +242,7 @@ class Recorder:
         """In a forked process: what was recorded so far is its parent's, names and shapes serve on."""
         self.step = self.batch = self.micro = 0
         self.epoch = -1
+        self.governor.begins_anew()
         self.writer = None
         self._rows, self._waiting = [], []
         self._early_notes = list(self._lexicon)

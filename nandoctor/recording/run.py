@@ -99,6 +99,7 @@ class Run:
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
     compiles: bool = False  # torch.compile was asked for
+    replicated: bool = False  # other ranks hold the same weights
     # after a step whose weights were not looked at: which optimizer can have made this parameter bad by it, and where
     unchecked: Callable[[Tensor], tuple[str, Place] | None] | None = None
     hooks: Any = None  # probes/forward.py

@@ -28,6 +28,7 @@ def install(run: Run, alarms: Alarms) -> None:
             alarms.lines.give_up()
             keep_out({guarded.__code__, *FRAMES}, PASSING)
             run.recorder.unseen(UNSEEN)
+            run.hooks.set(True)  # from here on they stay (probes/forward.py)
 
     guarded = run.recorder.guard("compile", compiles)
 

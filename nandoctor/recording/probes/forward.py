@@ -53,7 +53,7 @@ class Hooks:
                 register_module_forward_hook(self.after, always_call=True, **self.options),
             ]
             OURS.update(handle.id for handle in self.handles)
-        elif not on:
+        elif not on and not self.run.compiles:  # Dynamo would compile anew whenever hooks come or go
             for handle in self.handles:
                 handle.remove()
             self.handles.clear()
@@ -79,7 +79,7 @@ def recomputing() -> bool:
 
 
 def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if recomputing() or (run.compiles and is_compiled_graph(module)):
+    if recomputing() or (run.compiles and passed_over(run, module)):
         return
     stack = run.thread.stack
     layer = run.names.layer(module)
@@ -89,6 +89,12 @@ def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -
         begin_root(run, alarms, module, layer)
     run.thread.entered += 1
     stack.append((layer, sequence_number(), run.thread.entered))
+
+
+def passed_over(run: Run, module: nn.Module) -> bool:
+    """Hooks stay in a program that compiles: is this step not recorded whole, or is the module none of the user's?"""
+    governor = run.recorder.governor
+    return not (governor.whole or governor.evaluating) or is_compiled_graph(module)
 
 
 def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:

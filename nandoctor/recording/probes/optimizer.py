@@ -17,6 +17,7 @@ from ..run import Run
 from ..stats import detach, local, plain
 from .weights import SAMPLE, Watched, Weights, norms
 
+COMPARED_EVERY = 64  # steps: at the same ones on all ranks, whose bursts come at different times
 LOOKED_AT = 4  # parameters of an optimizer
 
 
@@ -52,6 +53,8 @@ class Optimizers:
             if with_closure(args, kwargs):
                 self._gradients(optimizer, self.weights.of(optimizer))
             self._rates(optimizer)
+            if run.replicated and run.recorder.step % COMPARED_EVERY == 0:
+                self.weights.thin_weights(optimizer)
             run.unchecked = self.made_late if self.gradients_finite and run.loss_finite else None
             self.stepped += 1
             self.ends()

@@ -47,6 +47,7 @@ def seen(run: Run, known: "weakref.WeakSet[Any]", model: Model) -> None:
 
 
 def follow(run: Run, replica: nn.Module) -> None:
+    run.replicated = True
     recorder = run.recorder
     measure = recorder.guard("replicas", partial(local_gradient, run))
 

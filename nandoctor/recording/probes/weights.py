@@ -113,6 +113,7 @@ class Weights:
         for w, parameter in zip(entry[1], parameters, strict=True):
             gradient = parameter.grad
             if gradient is not None:
+                gradient = local(gradient)
                 if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided or gradient.is_cuda:
                     return [], math.nan
                 gradients.append(gradient)
@@ -129,6 +130,12 @@ class Weights:
                     w.shape = recorder.shape(gradient.shape)
                 rows.append((recorder.step, w.weight, w.shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm))
         return rows, math.sqrt(sum([norm * norm for norm in found]))
+
+    def thin_weights(self, optimizer: torch.optim.Optimizer) -> None:
+        """Norms alone, after a step that is not recorded whole: for the comparison of replicas."""
+        held = [(w, value) for w in self.of(optimizer) if w.wanted and (value := plain(w.parameter)) is not None]
+        for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
+            self.run.recorder.add("weight", w.weight, (0.0, 0.0, norm), value, NORM_ONLY)
 
     def forget(self) -> None:
         """Steps pass that are not recorded whole: what was kept for the next one is out of date."""
