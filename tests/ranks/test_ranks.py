@@ -32,6 +32,13 @@ def worlds(tmp_path_factory):
     return ran(command, tmp_path_factory.mktemp("worlds"), True)
 
 
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory):
+    """Two of them with hardly any step recorded whole."""
+    command = [sys.executable, str(PROGRAMS / "worlds.py"), "late", "sharded"]
+    return ran(command, tmp_path_factory.mktemp("thin"), True, ["--whole-steps", "3", "--budget", "0.01"])
+
+
 def trace_of(worlds, name):
     number = WORLDS.index(name) + 1
     return worlds.folder / ("run.parquet" if number == 1 else f"run.{number}.parquet")
@@ -155,6 +162,17 @@ def test_a_replica_that_differs_is_found_with_its_rank_and_step(worlds):
     assert found.findings[0].cause == "hardware-fault" and found.findings[0].confidence < 0.5  # a candidate
 
 
+def test_a_replica_that_differs_is_found_at_thin_steps_too(thin):
+    desync = nandoctor.diagnose(thin.folder / "run.parquet").evidence.ranks.desync
+    assert (desync.step, desync.parameter, desync.gradients_equal) == (128, "2.weight", True)
+
+
+def test_the_verdict_is_right_at_thin_steps_of_sharded_ranks(thin):
+    found = nandoctor.diagnose(thin.folder / "run.2.parquet")
+    assert (found.run.rank, found.first_nonfinite.step, found.first_nonfinite.phase) == (1, 4, "input")
+    assert not any("probe failed" in text for text in found.not_seen)
+
+
 def test_an_uneven_last_batch_on_one_rank_alone_is_seen(worlds):
     found = nandoctor.diagnose(trace_of(worlds, "uneven"))
     assert found.verdict == "batchnorm-tiny-batch" and found.run.rank == 1
@@ -172,10 +190,10 @@ def test_a_rank_that_dies_or_hangs_leaves_every_trace_readable(worlds, name, ste
 
 
 # --- fully_shard -----------------------------------------------------------------------------------------------
-def test_no_probe_adds_a_collective_under_fully_shard(worlds, tmp_path):
+def test_no_probe_adds_a_collective_under_fully_shard(worlds, thin, tmp_path):
     plain = ran([sys.executable, str(PROGRAMS / "worlds.py"), "sharded"], tmp_path, False)
     for rank in ("said.0", "said.1"):
-        assert worlds.file(rank) == plain.file(rank)
+        assert worlds.file(rank) == thin.file(rank) == plain.file(rank)
         assert int(plain.file(rank)) > 0
 
 

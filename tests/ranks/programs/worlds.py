@@ -67,6 +67,18 @@ def drift(rank):
     train(model, torch.optim.SGD(model.parameters(), lr=0.01), rank, batches(rank, 16), flipped)
 
 
+def late(rank):
+    """The same after step 70, where most steps are thin."""
+    inner = net(nn.Tanh())
+    model = nn.parallel.DistributedDataParallel(inner)
+
+    def changed(step):
+        if rank == 0 and step == 70:
+            inner[2].weight.data[0, 0] += 1.0
+
+    train(model, torch.optim.SGD(model.parameters(), lr=0.01), rank, batches(rank, 132), changed)
+
+
 def uneven(rank):
     """The last batch of rank 1 is a single row, and BatchNorm refuses it."""
     model = nn.parallel.DistributedDataParallel(net(nn.BatchNorm1d(8)))
