@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo accuracy clean
+.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo overhead accuracy clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -70,6 +70,9 @@ diagnose-large: $(VENV)/.with-demo  ## time and memory of diagnose on traces of 
 
 overhead-demo: $(VENV)/.with-demo  ## what recording the demo costs in CPU time
 	$(BIN)/python benchmarks/demo_overhead.py
+
+overhead: $(VENV)/.with-test  ## what recording costs on seven trainings, beside other tools (long)
+	$(BIN)/python benchmarks/overhead.py --write docs/overhead.md $(OVERHEAD_ARGS)
 
 accuracy: $(VENV)/.with-test  ## how often the verdict is right, on the reported half of clinic/ (long; goes on where it was)
 	$(BIN)/python -m clinic.accuracy $(CLINIC_ARGS)

@@ -52,6 +52,7 @@ def _run(trace: Trace) -> str:
         _line("started", _when(header.get("started"))),
         _line("with", ", ".join(versions)),
         _line("ended", ended(trace)),
+        *(_line("cost", _cost(note)) for note in trace.notes_of("cost")[-1:]),
     ]
     for note in trace.notes_of("exception")[-1:]:
         lines += [_line("exception", f"{plain(note.get('type'), 60)}: {plain(note.get('message'))}")]
@@ -80,6 +81,16 @@ def ended(trace: Trace) -> str:
         return f"signal {-code}, {signal.Signals(-code).name}{who}"
     except ValueError:
         return f"signal {-code}{who}"
+
+
+def _cost(note: Note) -> str:
+    """nandoctor's own share of the run, and of how many steps everything was recorded."""
+    try:
+        share = 100 * float(note["seconds"]) / float(note["elapsed"])
+        whole, steps = int(note["whole_steps"]), int(note["steps"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return "?"
+    return f"{share:.3g} % of the time in nandoctor; everything recorded at {whole:,} of {steps:,} steps"
 
 
 def _training(trace: Trace, counts: Mapping[str, int]) -> str:

@@ -24,21 +24,24 @@ ADVANCE = 20  # whole steps that a rising trend may borrow from the budget to co
 EVALUATED = 3  # calls of a model that are recorded at the beginning of an evaluation
 ROW_BYTES = 40
 DETAIL = 0.5  # of the room for what is recorded whole; the rest is for the series of the run
-MAX_DOUBLINGS = 40
+MOST = 2**40  # steps between two that are written
 
 
 class Room:
-    """Rows that may still be written. Half of what is left may be used before each doubling of `every`."""
+    """Rows that may still be written: at every so many steps, twice as many after each half of what was left.
+
+    A run of unknown length then never fills the room.
+    """
 
     def __init__(self, rows: float) -> None:
-        self.rows = rows
-        self.used = 0
+        self.left = rows
+        self.every = 1
+        self._next = rows / 2
 
-    @property
-    def every(self) -> int:
-        """Write at every so many: a run of unknown length never fills the room."""
-        left = 1 - self.used / self.rows
-        return 1 << (min(int(-math.log2(left)), MAX_DOUBLINGS) if left > 0 else MAX_DOUBLINGS)
+    def use(self, rows: int) -> None:
+        self.left -= rows
+        while self.left < self._next and self.every < MOST:
+            self.every, self._next = self.every * 2, self._next / 2
 
 
 class Governor:
@@ -48,6 +51,7 @@ class Governor:
         self.budget = settings.budget / 100
         self.unlimited = settings.budget <= 0 or settings.probe
         self.watch_step = settings.watch_step
+        self.max_size = settings.max_size
         self.spent = spent  # seconds in our hooks since the process began
         self.whole = self.series = True
         self.thinned = False  # the first steps are over
@@ -56,7 +60,8 @@ class Governor:
         self.changed: list[Callable[[bool], None]] = []  # told when `whole` changes
         self.room_for_detail = Room(settings.max_size * DETAIL / ROW_BYTES)
         self.room_for_series = Room(settings.max_size * (1 - DETAIL) / ROW_BYTES)
-        self._step = 0
+        self._step = self._whole_steps = 0
+        self._born = time.perf_counter()
         self.whole_steps = self._until = settings.whole_steps  # whole before this step
         self._began = (0.0, 0.0)  # the clock and `spent` as the thinning began
         self._last = 0.0  # `spent` at the end of the last step
@@ -67,8 +72,10 @@ class Governor:
 
     def begins_anew(self) -> None:
         """In a forked process: its first steps are recorded whole."""
-        self.thinned, self._until, self._step = False, self.whole_steps, 0
-        self.room_for_detail, self.room_for_series = Room(self.room_for_detail.rows), Room(self.room_for_series.rows)
+        self.thinned, self._until, self._step, self._whole_steps = False, self.whole_steps, 0, 0
+        self._born, self._last = time.perf_counter(), self.spent()
+        self.room_for_detail = Room(self.max_size * DETAIL / ROW_BYTES)
+        self.room_for_series = Room(self.max_size * (1 - DETAIL) / ROW_BYTES)
         self._set(True)
 
     # --- what the probes say -----------------------------------------------------------------------------------
@@ -105,7 +112,12 @@ class Governor:
 
     def written(self, rows: int) -> None:
         room = self.room_for_detail if self.whole or self.evaluating else self.room_for_series
-        room.used += rows
+        room.use(rows)
+
+    def account(self) -> dict[str, float]:
+        """What recording took, by the clock around our hooks."""
+        elapsed = time.perf_counter() - self._born
+        return {"seconds": self.spent(), "elapsed": elapsed, "whole_steps": self._whole_steps, "steps": self._step}
 
     # --- the clock ---------------------------------------------------------------------------------------------
     def step_ends(self, step: int) -> None:
@@ -113,6 +125,7 @@ class Governor:
         self._step = step
         spent = self.spent()
         if self.whole:
+            self._whole_steps += 1
             cost = spent - self._last
             self._cost = 0.8 * self._cost + 0.2 * cost if self._cost else cost
         self._last = spent

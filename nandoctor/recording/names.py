@@ -222,7 +222,8 @@ def _child(parent: nn.Module, name: str) -> nn.Module | None:
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The user's own module inside DistributedDataParallel, torch.compile and the like."""
-    inner = module._modules.get(WRAPPERS.get(type(module).__name__, ""))
+    name = WRAPPERS.get(type(module).__name__)
+    inner = _child(module, name) if name is not None else None
     return module if inner is None else unwrapped(inner)
 
 

@@ -242,6 +242,7 @@ class Recorder:
         """In a forked process: what was recorded so far is its parent's, names and shapes serve on."""
         self.step = self.batch = self.micro = 0
         self.epoch = -1
+        self.guard.spent = 0.0
         self.governor.begins_anew()
         self.writer = None
         self._rows, self._waiting = [], []
@@ -253,6 +254,7 @@ class Recorder:
         if self.writer is not None:
             self.flush()
             self.note("closed", step=self.step)
+            self.note("cost", **self.governor.account())
         self.guard.on = False
 
 

@@ -105,6 +105,7 @@ NO_GRAD = 128  # seen under no_grad
 # incident    a non-finite loss, gradient or weight and its birth: fields in recording/incident.py
 # exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)
 # probe_failed  probe, step, error
+# cost        seconds (in nandoctor's hooks), elapsed, steps, whole_steps  (recorded with everything; at the end)
 # unseen      text                                                        (what could not be observed, in words)
 # closed      step                                                        (the process came to its regular end)
 # end         exit_code or signal, steps                                   (written by the parent)

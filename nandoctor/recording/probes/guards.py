@@ -51,7 +51,12 @@ def install(run: Run, alarms: Alarms) -> None:
             for output in outputs:
                 alarms.bad_output(output)
 
-    look = guard("guards", looked_at)
+    guarded = guard("guards", looked_at)
+
+    def look(tensor: Tensor) -> None:
+        if not run.stepping:  # Adam reads the count of its steps once for each parameter
+            guarded(tensor)
+
     for name in LOOKS:
         watch_method(torch.Tensor, name, look)
     watch_lookup(torch, FUNCTIONS, guard("guards", function_looked_up))

@@ -27,6 +27,7 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
         if _C._current_graph_task_id() != -1:  # from inside a backward: a checkpointed block is computed again
             run.recorder.unseen(REENTRANT)
             return
+        run.stepping = False  # a step may have ended in an exception
         if run.recorder.governor.whole:
             look()
             clear()

@@ -38,6 +38,7 @@ class Optimizers:
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not with_closure(args, kwargs):
             self.alarms.watch.ends()
+            self.run.stepping = True
             if not self.run.recorder.governor.whole and self._thin_gradients(optimizer):
                 return
         watched = self.weights.of(optimizer)
@@ -49,6 +50,7 @@ class Optimizers:
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
+        run.stepping = False
         if not run.recorder.governor.whole:
             if with_closure(args, kwargs):
                 self._gradients(optimizer, self.weights.of(optimizer))
