@@ -2,14 +2,14 @@
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nandoctor.causes import CAUSES
 from nandoctor.causes.cause import CannotSay, Cause, Fact, Remedy, Verdict
 from nandoctor.causes.failure import failed
 from nandoctor.errors import UserError, nothing_to_diagnose, unknown_cause
-from nandoctor.evidence import Bad, Crash, Evidence, fields, gather
+from nandoctor.evidence import Bad, Crash, Evidence, Ranks, fields, gather
 from nandoctor.trace.trace import Trace
 
 SURE_ENOUGH = 0.5  # contract: below it the verdict is `unknown`
@@ -37,6 +37,8 @@ class Run:
     torch: str | None
     alive: bool
     crash: Crash | None
+    rank: int = 0  # of the trace that is told of
+    ranks: int = 1  # processes that trained together
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Diagnosis:
     evidence: Evidence
     not_seen: tuple[str, ...]
     reading: Reading | None = None  # None: a trace
+    across_ranks: tuple[str, ...] = ()  # what the traces of several ranks say together, in sentences
 
     @property
     def healthy(self) -> bool:
@@ -67,9 +70,11 @@ class Diagnosis:
 
 def diagnose(path: str | Path) -> Diagnosis:
     """Name the cause of a recorded run's NaN. Raises UserError for what is no readable trace."""
-    from nandoctor.trace.open import open_trace
+    from nandoctor.diagnosis_ranks import diagnose_ranks
+    from nandoctor.trace.ranks import RankTraces, opened
 
-    return diagnose_trace(open_trace(Path(path)))
+    found = opened(Path(path))
+    return diagnose_ranks(found) if isinstance(found, RankTraces) else diagnose_trace(found)
 
 
 def known_causes(names: Iterable[str]) -> frozenset[str]:
@@ -81,9 +86,9 @@ def known_causes(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset()) -> Diagnosis:
-    """`muted` causes are not judged at all."""
-    evidence = gather(trace)
+def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset(), ranks: Ranks | None = None) -> Diagnosis:
+    """`muted` causes are not judged at all. `ranks`: what is known of the other processes of the same training."""
+    evidence = replace(gather(trace), ranks=ranks)
     answers = [(cause, cause.judge(evidence)) for cause in CAUSES if cause.id not in muted]
     findings = sorted(
         (_finding(cause, answer, evidence) for cause, answer in answers if isinstance(answer, Verdict)),
@@ -94,7 +99,7 @@ def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset()) -> Diagnos
     if not _trained(trace, evidence) and not findings:
         raise _nothing(run)
     sure = bool(findings) and findings[0].confidence >= SURE_ENOUGH
-    sick = failed(evidence) or sure
+    sick = failed(evidence) or sure or (ranks is not None and ranks.desync is not None)
     lacking = [answer.missing for _, answer in answers if isinstance(answer, CannotSay)]
     return Diagnosis(
         verdict=findings[0].cause if sure else "unknown" if sick else "healthy",
@@ -146,6 +151,8 @@ def _run(trace: Trace, evidence: Evidence) -> Run:
         torch=fields.words(trace.header, "torch"),
         alive=trace.alive,
         crash=evidence.crash,
+        rank=evidence.ranks.first if evidence.ranks is not None else fields.whole(trace.header, "rank") or 0,
+        ranks=max(fields.whole(trace.header, "world") or 1, 1),
     )
 
 

@@ -56,8 +56,26 @@ def trace_is_folder(path: str) -> UserError:
     return UserError(
         title="A FOLDER, NOT A TRACE",
         happened=f"{path} is a folder; a trace is a file, or a spool, whose name ends in .spool.",
-        why="Inside a folder, a command without the name of a trace takes the newest one.",
+        why="A folder is a trace only where it holds the ranks of one training: rank-00000.parquet and so on.",
         try_this=f"ls {path}",
+    )
+
+
+def no_ranks(path: str, reason: str) -> UserError:
+    return UserError(
+        title="NO RANK RECORDED",
+        happened=f"{path} is a folder of ranks, and I can read none of them. {reason}".strip(),
+        why="Each process of a distributed training writes its own trace there from its first backward on.",
+        try_this=f"ls -a {path}",
+    )
+
+
+def ranks_not_compared(path: str) -> UserError:
+    return UserError(
+        title="ONE RANK AT A TIME",
+        happened=f"{path} is a folder of ranks; I compare one trace with one other.",
+        why="A folder alone is compared rank by rank already: nandoctor diagnose says where replicas differ.",
+        try_this="nandoctor diagnose A/rank-00000.parquet B/rank-00000.parquet",
     )
 
 

@@ -16,18 +16,20 @@ MAX_FILE_LINES = 300
 # without docstrings (the pages of `explain`), comments and blank lines. house.md began at 5,000 for the main job,
 # before seven pictures and a graph autopsy were in; the twenty causes with a remedy for every row of the documents,
 # logs without a trace, the comparison of two runs and the forked probe brought it from 10,000 to 15,500; active mode
-# with its treatments, and the patches that make them permanent, are 2,200 more,
-# the governor and the memory of graphs that it needs 400
-MAX_CODE_LINES = 19_500
+# with its treatments, and the patches that make them permanent, are 2,700 more, the governor and the memory of graphs
+# that it needs 400, ranks of distributed trainings, DTensor, compiled regions and checkpointed blocks 1,300
+MAX_CODE_LINES = 20_500
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
-    "cli": {"patching", "launch", "logs", "diagnosis", "comparison", "report", "causes", "trace", "errors", "errors_compare"},
+    "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_ranks", "comparison", "report", "causes", "trace",
+            "errors", "errors_compare", "evidence"},  # plot asks which rank to draw
     "launch": {"trace", "errors"},
     "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "report": {"diagnosis", "comparison", "causes", "evidence"},
     "report/plots": {"trace", "causes", "evidence"},
-    "diagnosis": {"causes", "evidence", "trace", "errors"},
+    "diagnosis": {"diagnosis_ranks", "causes", "evidence", "trace", "errors"},
+    "diagnosis_ranks": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "comparison": {"diagnosis", "causes", "evidence", "trace", "errors", "errors_compare"},
     "patching": {"diagnosis", "evidence"},
     "recording": {"trace.schema", "trace.spool", "treat.rounds"},  # arm.py: only where --active was asked for

@@ -10,11 +10,13 @@ How to tell it from its neighbours
     Only by repetition: nandoctor diagnose A B, two recordings of one command.
     Proved where all inputs, weights and random draws are equal to the last bit
     for several steps, and then one layer's output or one weight is not, by more
-    than rounding. A program without a seed differs from its first step on; kernels
-    that add in no fixed order differ by rounding, and early. corrupt-weights:
-    code that writes into a weight does so in every run. From one recording this
-    is never more than a candidate: a weight changed once, nothing was seen
-    writing it, and one flipped bit of its exponent explains by how much.
+    than rounding. In a distributed training the replicas are each other's
+    repetition: a candidate is one that was given the same gradients and does not
+    hold the same weights. A program without a seed differs from its first step
+    on; kernels that add in no fixed order differ by rounding, and early.
+    corrupt-weights: code that writes into a weight does so in every run. From one
+    recording this is never more than a candidate: a weight changed once, nothing
+    was seen writing it, and one flipped bit of its exponent explains by how much.
 
 What to do
     Run the same command again, and on another device. Where only one device
@@ -26,9 +28,10 @@ Sources
     dixit-2021 (another machine), PyTorch's notes on reproducibility
 """
 
-from ..evidence import Evidence, Flip
+from ..evidence import Desync, Evidence, Flip, Ranks
 from ..evidence.divergence import Divergence
 from ..evidence.side_by_side import Parting, tolerance
+from .across_ranks import replicas as replica_facts
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .remedies import nan_guide, papers, torch_docs
 from .wording import num
@@ -43,7 +46,9 @@ LATE = 5  # steps after which a single write is no part of setting a model up
 
 
 def judge(e: Evidence) -> Answer:
-    """From one trace: a candidate at most."""
+    """From one recording: a candidate at most."""
+    if e.ranks is not None and e.ranks.desync is not None and e.ranks.desync.gradients_equal:
+        return _replica(e.ranks.desync, e.ranks, e.flip)
     flip = e.flip
     if flip is None or flip.step < LATE:
         return None
@@ -55,6 +60,20 @@ def judge(e: Evidence) -> Answer:
     )
     against = ("one recording cannot prove it: code may have written that value",)
     return Verdict(CANDIDATE, f"At step {flip.step} {flip.parameter} jumped as a flipped bit would.", facts, against)
+
+
+def _replica(d: Desync, r: Ranks, flip: Flip | None) -> Answer:
+    """Replicas that are given equal gradients stay equal, unless one of them computes or keeps something else."""
+    who = f"rank {d.rank}" if d.rank is not None else "one rank"
+    facts = [*replica_facts(r)]
+    if flip is not None and flip.step == d.step:
+        facts.append(_bit(flip))
+    against = ["code that runs on one rank alone (if rank == 0: ...) and writes weights would do the same"]
+    if d.loaded:
+        against.append("a checkpoint was loaded at that time")
+    confidence = FAINTER if d.loaded else CANDIDATE
+    return Verdict(confidence, f"From step {d.step} on {who} holds other weights than the others, although all were "
+                   "given the same gradients.", tuple(facts), tuple(against))  # fmt: skip
 
 
 def compared(d: Divergence, other: tuple[str, ...], flip: Flip | None) -> Verdict | None:

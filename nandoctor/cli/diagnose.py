@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from nandoctor.diagnosis import Diagnosis
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool, by default the newest one here; or a log")
+    Path | None,
+    typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks, by default the newest here; or a log"),
 ]
 Again = Annotated[
     Path | None, typer.Argument(metavar="AGAIN", help="a second recording of the same command: is it reproducible?")
@@ -37,9 +38,11 @@ def diagnose(
     Of two recordings: 0 when both are healthy and the run is reproducible, 1 when not.
     """
     from nandoctor.diagnosis import diagnose_trace, known_causes
+    from nandoctor.diagnosis_ranks import diagnose_ranks
     from nandoctor.logs.sniff import is_log
     from nandoctor.report import json, terminal
-    from nandoctor.trace.open import newest_trace, open_trace
+    from nandoctor.trace.open import newest_trace
+    from nandoctor.trace.ranks import RankTraces, opened
 
     muted = known_causes(mute or ())
     if trace is not None and again is not None:
@@ -50,7 +53,11 @@ def diagnose(
 
         diagnosis = diagnose_log(path, muted)
     else:
-        diagnosis = diagnose_trace(open_trace(path), muted)
+        found = opened(path)
+        if isinstance(found, RankTraces):
+            diagnosis = diagnose_ranks(found, muted)
+        else:
+            diagnosis = diagnose_trace(found, muted)
     if patch:
         _say_patch(diagnosis)
         raise typer.Exit(0 if diagnosis.healthy else 1)
@@ -61,9 +68,14 @@ def diagnose(
 
 def _compare(trace: Path, again: Path, as_json: bool, full: bool, muted: frozenset[str]) -> int:
     from nandoctor.comparison import compare
+    from nandoctor.errors import ranks_not_compared
     from nandoctor.report import comparison
     from nandoctor.trace.open import open_trace
+    from nandoctor.trace.ranks import is_rank_folder
 
+    for path in (trace, again):
+        if is_rank_folder(path):
+            raise ranks_not_compared(str(path))
     found = compare(open_trace(trace), open_trace(again), muted)
     _say(comparison.render_json(found) if as_json else comparison.render(found, full=full, colour=_wants_colour()))
     return 0 if found.healthy else 1

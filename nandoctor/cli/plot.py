@@ -37,10 +37,13 @@ def plot(what: What, trace: TraceFile = None, output: Output = None) -> None:
     if target.exists() and not _ours(target):
         raise errors.not_my_picture(str(target))
 
-    from nandoctor.trace.open import newest_trace, open_trace
+    from nandoctor.evidence import ranks
+    from nandoctor.trace.ranks import RankTraces, opened
 
-    source = trace if trace is not None else newest_trace(Path.cwd())
-    recorded = open_trace(source)
+    found = opened(trace)
+    source = trace if trace is not None else found.path
+    # of several ranks the one that diagnose tells of; its name stands in the picture
+    recorded = found.traces[ranks.gather(found.traces, found.world).first] if isinstance(found, RankTraces) else found
     try:
         picture = pictures.render(pictures.draw(what, recorded), ending)
     except pictures.NothingToDraw as lack:

@@ -32,6 +32,7 @@ Probe = Annotated[
         "does between the model's call and backward runs again in forked copies, which cannot write files",
     ),
 ]
+Eager = Annotated[bool, typer.Option("--eager", help="run without torch.compile, to see inside its regions (slower)")]
 Budget = Annotated[
     float,
     typer.Option("--budget", metavar="PERCENT", help="of the training's time for recording; 0: all of every step"),
@@ -72,6 +73,7 @@ def record(
     layers: Layers = None,
     watch_step: WatchStep = None,
     probe: Probe = False,
+    eager: Eager = False,
     budget: Budget = BUDGET,
     whole_steps: WholeSteps = WHOLE_STEPS,
     max_size: MaxSize = MAX_SIZE,
@@ -89,7 +91,7 @@ def record(
     """
     names = tuple(name for name in treat.split(",") if name)
     request = Request(
-        tuple(command or ()), output, layers, watch_step, quiet, probe, budget, whole_steps, size(max_size),
+        tuple(command or ()), output, layers, watch_step, quiet, probe, eager, budget, whole_steps, size(max_size),
         active, policy, names, max_actions, ladder,
     )  # fmt: skip
     raise typer.Exit(start(recover or request))

@@ -26,7 +26,7 @@ WITH_VALUE = {
 BUDGET, WHOLE_STEPS, MAX_SIZE = 3.0, 100, "256M"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 SMALLEST = 2**20  # bytes: the notes of a run and its first steps
-FLAGS = ("--probe", "--quiet", "--active")
+FLAGS = ("--active", "--eager", "--probe", "--quiet")
 OF_ACTIVE = ("--policy", "--treat", "--max-actions", "--ladder")
 
 
@@ -78,6 +78,7 @@ def read(arguments: Sequence[str], active: bool = False) -> Request | str:
         watch_step=None if step is None else int(step),
         quiet="--quiet" in flags,
         probe="--probe" in flags,
+        eager="--eager" in flags,
         budget=_percent(values.get("--budget", str(BUDGET))),
         whole_steps=_count("--whole-steps", values.get("--whole-steps", str(WHOLE_STEPS))),
         max_size=size(values.get("--max-size", MAX_SIZE)),

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 TraceFile = Annotated[
-    Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool; by default the newest one here")
+    Path | None,
+    typer.Argument(metavar="TRACE", help="a trace, a spool or a folder of ranks; the newest here by default"),
 ]
 Step = Annotated[
     str | None,
@@ -22,12 +23,16 @@ def show(
     trace: TraceFile = None, step: Step = None, layer: Layer = None, kind: Kind = None, limit: Limit = 100
 ) -> None:
     """Print what a trace holds; with --step, --layer or --kind, its rows in order of time."""
+    from nandoctor.cli.show_ranks import ranks_rows_text, ranks_text
     from nandoctor.cli.show_rows import Filter, rows_text
     from nandoctor.cli.show_summary import summary_text
-    from nandoctor.trace.open import newest_trace, open_trace
+    from nandoctor.trace.ranks import RankTraces, opened
 
     wanted = Filter.of(step, layer, kind)  # first: a mistyped filter must not cost a long wait
-    opened = open_trace(trace or newest_trace(Path.cwd()))
-    text = rows_text(opened, wanted, limit) if wanted else summary_text(opened)
+    found = opened(trace)
+    if isinstance(found, RankTraces):
+        text = ranks_rows_text(found, wanted, limit) if wanted else ranks_text(found)
+    else:
+        text = rows_text(found, wanted, limit) if wanted else summary_text(found)
     encoding = sys.stdout.encoding or "utf-8"  # a pipe may know ASCII only, a layer may be named in Greek
     typer.echo(text.encode(encoding, "replace").decode(encoding))

@@ -51,7 +51,7 @@ def _run(trace: Trace) -> str:
         _line("command", plain(" ".join(map(str, command)) if isinstance(command, list) else command or "?")),
         _line("started", _when(header.get("started"))),
         _line("with", ", ".join(versions)),
-        _line("ended", _ending(trace)),
+        _line("ended", ended(trace)),
         *(_line("cost", _cost(note)) for note in trace.notes_of("cost")[-1:]),
     ]
     for note in trace.notes_of("exception")[-1:]:
@@ -67,7 +67,8 @@ def _when(started: object) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _ending(trace: Trace) -> str:
+def ended(trace: Trace) -> str:
+    """How the process ended, in words."""
     if trace.alive:
         return "not yet: it still runs, and this is as far as it has come"
     code = trace.end.get("exit_code", trace.end.get("signal"))

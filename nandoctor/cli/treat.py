@@ -3,6 +3,7 @@
 from nandoctor.cli.record import (
     Budget,
     Command,
+    Eager,
     Ladder,
     Layers,
     MaxActions,
@@ -26,6 +27,7 @@ def treat(
     layers: Layers = None,
     watch_step: WatchStep = None,
     probe: Probe = False,
+    eager: Eager = False,
     budget: Budget = BUDGET,
     whole_steps: WholeSteps = WHOLE_STEPS,
     max_size: MaxSize = MAX_SIZE,
@@ -40,6 +42,7 @@ def treat(
     Every action is one line on stderr and a mark in the trace; `nandoctor diagnose --patch` makes the cure permanent.
     """
     record(
-        command, output, layers, watch_step, probe, budget, whole_steps, max_size,
-        active=True, policy=policy, treat=treat, max_actions=max_actions, ladder=ladder, quiet=quiet,
+        command, output, layers=layers, watch_step=watch_step, probe=probe, eager=eager, budget=budget,
+        whole_steps=whole_steps, max_size=max_size, active=True, policy=policy, treat=treat, max_actions=max_actions,
+        ladder=ladder, quiet=quiet,
     )  # fmt: skip

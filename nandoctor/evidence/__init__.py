@@ -46,6 +46,8 @@ from .onset import Onset
 from .optimizer import Optimizer
 from .overshoot import Overshoot
 from .precision import Precision
+from .ranks import Ranks
+from .replicas import Desync
 from .scaler import ScalerCalls
 from .style import Style
 from .trained import Trained
@@ -66,6 +68,7 @@ __all__ = [
     "DeadLayer",
     "Denominator",
     "Depth",
+    "Desync",
     "Dynamics",
     "Evidence",
     "Flip",
@@ -77,6 +80,7 @@ __all__ = [
     "Optimizer",
     "Overshoot",
     "Precision",
+    "Ranks",
     "ScalerCalls",
     "Style",
     "Trained",
@@ -114,6 +118,7 @@ class Evidence:
     overshoot: Overshoot | None = None
     flip: Flip | None = None
     treated: tuple[Action, ...] = ()  # by active mode
+    ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
     @property
     def bad(self) -> Bad | None:

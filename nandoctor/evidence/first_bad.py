@@ -1,7 +1,7 @@
 """Which non-finite value counts as the first, and where it was born (contract/provenance.md)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,10 @@ from . import fields
 
 PHASES = ("input", "forward", "loss", "backward", "optimizer", "weights")
 WARM_UP_SKIPS = 24  # a scale of 2^16 may need 16 halvings, 2^24 needs 24: so many skips in a row are by design
+ELSEWHERE = (
+    "this rank's loss and own gradients were finite: what another rank's gradients held came in as they were averaged; "
+    "diagnose the folder of all ranks"
+)
 LOSSES_IN_A_ROW = 3  # the loss scale cannot make the loss itself non-finite: three in a row are no accident
 
 
@@ -96,6 +100,7 @@ def gather(trace: Trace) -> Incidents:
     if not training:
         seen = _from_rows(trace)
         training = [seen] if seen is not None else []
+    training = [_from_elsewhere(trace, bad) for bad in training]
     counting = [bad for bad in training if not _by_design(bad)]
     designed = [bad for bad in training if _by_design(bad)]
     if designed and _skips_for_ever(trace):
@@ -107,6 +112,16 @@ def gather(trace: Trace) -> Incidents:
         by_design=len(designed),
         count=len(found),
     )
+
+
+def _from_elsewhere(trace: Trace, bad: Bad) -> Bad:
+    """An averaged gradient that is bad while all that this rank computed by itself is finite names nothing here."""
+    own = trace.rows("local_gradient")
+    own = own[own["step"] == bad.step]
+    if bad.alarm != "gradient" or len(own) == 0 or not np.isfinite(own["value"]).all():
+        return bad
+    return replace(bad, layer=None, module=None, op=None, file=None, line=None, text=None, library_file=None,
+                   library_line=None, operands=(), unknown=ELSEWHERE)  # fmt: skip
 
 
 def read(note: Mapping[str, Any]) -> Bad:

@@ -33,6 +33,8 @@ def environment(request: Request, session: str, marks: str, outer: Mapping[str, 
         ours["NANDOCTOR_WATCH_STEP"] = str(request.watch_step)
     if request.probe:
         ours["NANDOCTOR_PROBE"] = "1"
+    if request.eager:
+        ours["TORCHDYNAMO_DISABLE"] = "1"  # torch's own switch: torch.compile then gives back what it was given
     if request.active:
         ours["NANDOCTOR_ACTIVE"] = "1"
         ours["NANDOCTOR_POLICY"] = request.policy

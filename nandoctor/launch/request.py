@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from nandoctor import errors
-from nandoctor.trace.spool import SUFFIX
+from nandoctor.trace.spool import MARK, SUFFIX
 
 DEFAULT_OUTPUT = "run.parquet"
 POLICIES = ("repair", "skip", "advise")
@@ -27,6 +27,7 @@ class Request:
     watch_step: int | None = None  # watch every operation around this step
     quiet: bool = False
     probe: bool = False  # extra forward passes in forked copies of the training
+    eager: bool = False  # torch.compile compiles nothing
     budget: float = 3.0  # percent of the training's time; 0: everything at every step
     whole_steps: int = 100  # recorded whole before the budget counts
     max_size: int = 256 * 2**20  # bytes of the spool
@@ -50,7 +51,8 @@ def checked(request: Request) -> Request:
         raise errors.bad_value("--watch-step", f"there is no step {request.watch_step}")
     _check_treating(request)
     output = os.path.abspath(request.output)
-    if os.path.isdir(output) or request.output.endswith(os.sep):
+    ranks = os.path.isfile(os.path.join(output, MARK))  # of an earlier run: this one takes the next name
+    if (os.path.isdir(output) and not ranks) or request.output.endswith(os.sep):
         raise errors.output_is_folder(request.output)
     folder = os.path.dirname(output)
     try:

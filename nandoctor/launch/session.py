@@ -33,6 +33,7 @@ def record(request: Request) -> int:
         trouble = [one.words for one in closed if one.words is not None]
         if not ours and os.path.exists(os.path.join(marks, TORCH_SEEN)):
             outputs = spools.finished_by_others(request.output, session, begun_ns)
+        spools.remove_empty(request.output)
         if outputs and not request.quiet:
             say(*wrote(outputs))
         say(*trouble)

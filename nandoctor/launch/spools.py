@@ -14,7 +14,7 @@ from typing import Any
 from nandoctor import errors
 from nandoctor.launch.child import Ended
 from nandoctor.launch.words import still_recording, unfinished
-from nandoctor.trace.spool import SUFFIX, append_note, writer_lives
+from nandoctor.trace.spool import MARK, SUFFIX, append_note, writer_lives
 
 UNFINISHED = "unfinished.parquet"  # as in trace/recover.py, whose import would load more than the name
 GRACE_S = 2.0  # a group of processes that was told to end takes a moment; only waited where one still writes
@@ -28,15 +28,38 @@ class Closed:
 
 
 def of_session(output: str, session: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The spools beside the output with this session in their header, in order of names; with the header."""
+    """The spools beside the output, and in folders of ranks there, with this session in their header, in order of
+    names; with the header.
+    """
     folder = os.path.dirname(output)
-    try:
-        names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX) and entry.is_dir()]
-    except OSError:  # removed while the command ran
-        return []
-    spools = [os.path.join(folder, name) for name in sorted(names, key=lambda name: (len(name), name))]
+    spools = [spool for place in [folder, *_rank_folders(output)] for spool in _in_order(place, SUFFIX)]
     headers = [(spool, header(spool)) for spool in spools]
     return [(spool, found) for spool, found in headers if found.get("session") == session]
+
+
+def _rank_folders(output: str) -> list[str]:
+    """run.parquet, run.2.parquet, ... that are folders of ranks."""
+    folder, name = os.path.split(output)
+    stem, ending = os.path.splitext(name)
+    ours = re.compile(rf"{re.escape(stem)}(?:\.\d+)?{re.escape(ending)}")
+    found = [path for path in _in_order(folder, ending) if ours.fullmatch(os.path.basename(path))]
+    return [path for path in found if os.path.isfile(os.path.join(path, MARK))]
+
+
+def _in_order(folder: str, ending: str) -> list[str]:
+    """Folders in it whose names end so; run.2 before run.10."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(ending) and entry.is_dir()]
+    except OSError:  # removed while the command ran
+        return []
+    return [os.path.join(folder, name) for name in sorted(names, key=lambda name: (len(name), name))]
+
+
+def remove_empty(output: str) -> None:
+    """Folders of ranks in which nothing trained in the end."""
+    for folder in _rank_folders(output):
+        if os.listdir(folder) == [MARK]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def header(spool: str) -> Mapping[str, Any]:
@@ -96,6 +119,8 @@ def finished_by_others(output: str, session: str, since_ns: int) -> list[str]:
     ours = re.compile(rf"{re.escape(stem)}(?:\.\d+)?{re.escape(ending)}")
     try:
         files = [entry for entry in os.scandir(folder) if ours.fullmatch(entry.name) and entry.is_file()]
+        for ranks in _rank_folders(output):
+            files += [entry for entry in os.scandir(ranks) if entry.name != MARK and entry.is_file()]
         paths = [entry.path for entry in files if entry.stat().st_mtime_ns >= since_ns]
     except OSError:  # removed while the command ran
         return []
@@ -124,8 +149,12 @@ def finished(spool: str) -> str | None:
 
 
 def recover(spool: str) -> str | None:
-    """Finish a spool that a killed `nandoctor record` left behind."""
+    """Finish a spool, or all spools of a folder of ranks, that a killed `nandoctor record` left behind."""
     spool = os.path.abspath(spool)
+    if os.path.isfile(os.path.join(spool, MARK)):
+        for one in _in_order(spool, SUFFIX):
+            recover(one)
+        return spool if os.listdir(spool) != [MARK] else None
     if not spool.endswith(SUFFIX) or not os.path.isdir(spool):
         raise errors.no_spool(spool)
     if writer_lives(spool):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from nandoctor.errors import printable
+from nandoctor.trace.spool import MARK
 
 # files that recording/inject/sitecustomize.py leaves in the folder of marks
 PYTHON_SEEN, TORCH_SEEN, FAILED = "python", "torch", "failed"
@@ -52,9 +53,15 @@ def why_nothing(marks: str, folder: str) -> tuple[str, ...]:
 
 
 def wrote(outputs: Sequence[str]) -> list[str]:
-    """What was written, and the next command to run: on the newest one."""
-    lines = [f"nandoctor: wrote {near(output)}" for output in outputs]
-    return [*lines, f"nandoctor: next: nandoctor diagnose {shlex.quote(near(outputs[-1]))}"]
+    """What was written, a line for each training, and the next command to run: on the newest one."""
+    trainings: dict[str, int] = {}  # a trace, or a folder of ranks -> ranks
+    for output in outputs:
+        folder = os.path.dirname(output)
+        ranks = os.path.isfile(os.path.join(folder, MARK))
+        where = folder if ranks else output
+        trainings[where] = trainings.get(where, 0) + ranks
+    lines = [f"nandoctor: wrote {near(path)}{f', {count} ranks' if count else ''}" for path, count in trainings.items()]
+    return [*lines, f"nandoctor: next: nandoctor diagnose {shlex.quote(near(list(trainings)[-1]))}"]
 
 
 def still_recording(spool: str, pid: object) -> str:

@@ -1,10 +1,23 @@
 """torch has just been imported: read the settings and install the probes."""
 
-import os
 from typing import Any
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, overshoot, saved, scaler
+from .probes import (
+    checkpoint,
+    clip,
+    compiled,
+    data,
+    exit,
+    forward,
+    guards,
+    loss,
+    optimizer,
+    overshoot,
+    replicas,
+    saved,
+    scaler,
+)
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
@@ -33,9 +46,9 @@ def arm() -> Run:
     guards.install(run, alarms)
     exit.install(run, alarms)
     compiled.install(run, alarms)
+    replicas.install(run)
     if rounds is not None:
         rounds.follow(alarms)
-    os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
     return run
 
 

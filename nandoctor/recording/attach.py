@@ -8,11 +8,16 @@ tracebacks.py takes out of an uncaught exception before Python prints it.
 import functools
 import os
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 OUR_CALL = "<nandoctor>"  # name of a frame of ours that stands in the user's file
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+# of ours that a program runs without knowing: Dynamo must not compile these (probes/compiled.py)
+FRAMES: set[CodeType] = set()
+PASSING: set[CodeType] = set()  # which call torch's own in turn, and that it may
 
 
 class Watched:
@@ -30,6 +35,9 @@ class Watched:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Class.__dict__["method"](self)
         return self.original(*args, **kwargs)
+
+
+FRAMES.add(Watched.__get__.__code__)
 
 
 def watch_method(owner: type, name: str, seen: Callable[[Any], None]) -> None:
@@ -60,6 +68,7 @@ def wrap_function(
             after(result, *args, **kwargs)
         return result
 
+    PASSING.add(wrapper.__code__)  # type: ignore[attr-defined]
     for place in places:
         if getattr(place, name, None) is original:
             setattr(place, name, wrapper)
@@ -78,6 +87,7 @@ def watch_lookup(module: ModuleType, names: tuple[str, ...], seen: Callable[[], 
         def write(owner: ModuleType, value: Any) -> None:
             setattr(type(owner), name, property(lambda _: value, write))
 
+        FRAMES.add(read.__code__)
         return property(read, write)
 
     fields = {name: watched(name, vars(module)[name]) for name in names if name in vars(module)}

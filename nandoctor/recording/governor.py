@@ -51,6 +51,7 @@ class Governor:
         self.budget = settings.budget / 100
         self.unlimited = settings.budget <= 0 or settings.probe
         self.watch_step = settings.watch_step
+        self.max_size = settings.max_size
         self.spent = spent  # seconds in our hooks since the process began
         self.whole = self.series = True
         self.thinned = False  # the first steps are over
@@ -68,6 +69,14 @@ class Governor:
         self._usual: float | None = None  # logarithm of the gradient norm
         self._level: tuple[float, float] | None = None  # usual loss and its spread
         self._rising = False
+
+    def begins_anew(self) -> None:
+        """In a forked process: its first steps are recorded whole."""
+        self.thinned, self._until, self._step, self._whole_steps = False, self.whole_steps, 0, 0
+        self._born, self._last = time.perf_counter(), self.spent()
+        self.room_for_detail = Room(self.max_size * DETAIL / ROW_BYTES)
+        self.room_for_series = Room(self.max_size * (1 - DETAIL) / ROW_BYTES)
+        self._set(True)
 
     # --- what the probes say -----------------------------------------------------------------------------------
     def alarm(self) -> None:

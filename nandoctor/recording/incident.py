@@ -60,7 +60,7 @@ class Incident:
     skipped: bool = False  # a GradScaler left the step out, as designed
     consumers: list[str] = field(default_factory=list)  # operations from the birth towards the loss, at most 8
     unknown: str | None = None  # why a field is null, in words
-    method: str = "graph"  # graph, module, gradients, weights, batch, expression, watch
+    method: str = "graph"  # graph, module, gradients, weights, batch, expression, watch, compiled
 
     def as_note(self) -> dict[str, Any]:
         return asdict(self)

@@ -16,7 +16,7 @@ from .frames import user_frames
 WRAPPERS = {  # class of a wrapper -> the attribute that holds the user's module
     "DistributedDataParallel": "module", "DataParallel": "module", "FullyShardedDataParallel": "_fsdp_wrapped_module",
     "OptimizedModule": "_orig_mod", "CheckpointWrapper": "_checkpoint_wrapped_module",
-    "_FabricModule": "_forward_module",
+    "_FabricModule": "_forward_module", "AveragedModel": "module",
 }  # fmt: skip
 
 
@@ -71,7 +71,8 @@ class Names:
         self.several = False
         self._layers: dict[int, Layer] = {}
         self._parents: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[nn.Module], str]] = {}
-        self._on_model = on_model  # called with each new Model
+        self._originals: dict[int, Layer] = {}  # by the hooks that DataParallel's replicas share with the original
+        self.listeners = [on_model]  # called with each Model that is new or has grown
         register_module_module_registration_hook(self._registered)
 
     def _registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
@@ -83,6 +84,9 @@ class Names:
         layer = self._layers.get(id(module))
         if layer is not None and layer.ref() is module:
             return layer
+        original = self._originals.get(id(module._forward_hooks)) if is_replica(module) else None
+        if original is not None:  # a copy made for one call: not kept
+            return original
         top = self._top(module)
         model = next((known for known in self.models if known.ref() is top), None)
         if model is None:
@@ -94,7 +98,7 @@ class Names:
         found = self._layers.get(id(module))
         if found is None or found.ref() is not module:  # not in named_modules(): hidden in a list, say
             found = self._layers[id(module)] = Layer(
-                weakref.ref(module), model, variable_of(module), type(module).__name__, not module._modules
+                weakref.ref(module), model, variable_of(module), class_name(module), not module._modules
             )
         return found
 
@@ -102,11 +106,14 @@ class Names:
         """Models come and go in a sweep; ids are used again."""
         self.models = [known for known in self.models if known.ref() is not None]
         self._layers = {key: layer for key, layer in self._layers.items() if layer.ref() is not None}
+        self._originals = {key: layer for key, layer in self._originals.items() if layer.ref() is not None}
         self._parents = {key: entry for key, entry in self._parents.items() if entry[0]() is not None}
 
     def known(self, module: nn.Module) -> Layer | None:
         layer = self._layers.get(id(module))
-        return layer if layer is not None and layer.ref() is module else None
+        if layer is not None and layer.ref() is module:
+            return layer
+        return self._originals.get(id(module._forward_hooks)) if is_replica(module) else None
 
     def _top(self, module: nn.Module) -> nn.Module:
         top, seen = module, {id(module)}
@@ -115,7 +122,7 @@ class Names:
             if entry is None or entry[0]() is not top:
                 return top
             parent = entry[1]()
-            if parent is None or _held(parent, entry[2]) is not top or id(parent) in seen:
+            if parent is None or _child(parent, entry[2]) is not top or id(parent) in seen:
                 return top
             top = parent
             seen.add(id(top))
@@ -125,22 +132,25 @@ class Names:
         for path, module in paths.values():
             known = self.known(module)
             if known is None or known.model is not model:
-                self._layers[id(module)] = Layer(
-                    weakref.ref(module), model, path, type(module).__name__, not module._modules
+                self._layers[id(module)] = layer = Layer(
+                    weakref.ref(module), model, path, class_name(module), not module._modules
                 )
+                self._originals[id(module._forward_hooks)] = layer
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     full = f"{path}.{name}" if path else name
                     model.parameters.setdefault(id(parameter), Held(full, weakref.ref(module), name))
         # a module without parameters (a criterion, a single activation) is no second model
         self.several = sum(1 for known in self.models if known.parameters and known.ref() is not None) > 1
-        self._on_model(model)
+        for listener in self.listeners:
+            listener(model)
 
     def layers(self) -> list[Layer]:
         return list(self._layers.values())
 
     def modules(self, top: nn.Module) -> list[tuple[str, nn.Module]]:
-        return _user_modules(top)
+        """Path and module, without the wrappers around them."""
+        return [(path, module) for path, module in _user_modules(top) if unwrapped(module) is module]
 
     def parameters(self, model: Model) -> list[tuple[str, tuple[int, ...], str, bool]]:
         """(path, shape, dtype, whether a gradient is wanted) of a model's parameters."""
@@ -158,15 +168,30 @@ class Names:
         ]
 
     def parameter(self, parameter: Any) -> tuple[str, str | None]:
-        """(name, class of its module) of a parameter; ("", None) if no known model holds it."""
+        """(name, class of its module) of a parameter; ("", None) if no module that was seen holds it."""
+        found = self._held(parameter)
+        if not found[0] and self._discover(parameter):
+            return self._held(parameter)
+        return found
+
+    def _held(self, parameter: Any) -> tuple[str, str | None]:
         for model in self.models:
             known = model.parameters.get(id(parameter))
             module = known.module() if known is not None else None
             if known is None or module is None:
                 continue
             if dict(module._parameters.items()).get(known.leaf) is parameter:
-                return model.prefixed(known.path), type(module).__name__
+                return model.prefixed(known.path), class_name(module)
         return "", None
+
+    def _discover(self, parameter: Any) -> bool:
+        """Learn the model of a parameter whose modules were never called before our eyes: compiled, or by functions."""
+        for child, parent, _ in list(self._parents.values()):
+            for module in (child(), parent()):
+                if module is not None and any(value is parameter for value in module._parameters.values()):
+                    self.layer(module)
+                    return True
+        return False
 
 
 def _user_modules(top: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -190,9 +215,29 @@ def _user_modules(top: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _held(parent: nn.Module, name: str) -> nn.Module | None:
+def _child(parent: nn.Module, name: str) -> nn.Module | None:
     """parent._modules[name]; a script module's dictionary has no get."""
     return parent._modules[name] if name in parent._modules else None
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's own module inside DistributedDataParallel, torch.compile and the like."""
+    name = WRAPPERS.get(type(module).__name__)
+    inner = _child(module, name) if name is not None else None
+    return module if inner is None else unwrapped(inner)
+
+
+def is_replica(module: nn.Module) -> bool:
+    """A copy of a module that nn.DataParallel made for one device and one call."""
+    return bool(module.__dict__.get("_is_replica", False))
+
+
+def class_name(module: nn.Module) -> str:
+    """As its user wrote it: fully_shard puts a class of its own, FSDPLinear, in front of Linear."""
+    kinds = type(unwrapped(module)).__mro__
+    if len(kinds) > 2 and kinds[1].__name__ == "FSDPModule":
+        return kinds[2].__name__
+    return kinds[0].__name__
 
 
 def is_loss(module: nn.Module) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .stats import local
+
 MAX_TENSORS = 64  # of one batch or output; a list of thousands (a graph data set) is sampled by its first ones
 MAX_DEPTH = 6
 
@@ -13,7 +15,7 @@ MAX_DEPTH = 6
 def tensors(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """(dotted path, tensor) pairs, in order; "" for a bare tensor. Reads fields, never calls user code."""
     if isinstance(value, Tensor):
-        yield path, value
+        yield path, local(value)
         return
     if depth > MAX_DEPTH or value is None or isinstance(value, (str, bytes, int, float)):
         return

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from ..trace.schema import BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
-from ..trace.spool import SpoolWriter, free_output
+from ..trace.spool import SpoolWriter, free_output, rank_output
 from .governor import Governor
 from .guard import Guard
 from .incident import Incident
+from .ranks import launch, process_rank
 from .settings import Settings
 from .stats import Stats, on_device
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 OTHER_DTYPE = DTYPES.index("other")
 FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "transformers.trainer", "deepspeed")
+LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
 MAX_UNCLAIMED = 100_000  # rows kept while nothing has trained yet: a program that only evaluates writes nothing
 
@@ -39,7 +41,9 @@ class Recorder:
         self._rows: list[tuple[Any, ...]] = []
         self._waiting: list[tuple[int, Tensor]] = []  # place in _rows, three numbers still on an accelerator
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
-        self._subjects: dict[tuple[str, ...], int] = {}
+        self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
+        self._subjects: dict[tuple[str, str, str, str], int] = {}
+        self._by_key: dict[str, tuple[str, str, str, str]] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
         self._claiming = threading.Lock()
@@ -99,8 +103,17 @@ class Recorder:
         number = self._subjects.get(identity)
         if number is None:
             number = self._subjects[identity] = len(self._subjects)
+            self._by_key[identity[0]] = identity
             self.note("subject", id=number, name=name, role=role, module=module, tensor=tensor)
         return number
+
+    def rename(self, key: str, name: str) -> None:
+        """Another model came to be known: from here on, and for the rows before, this is called so."""
+        identity = self._by_key.get(key)
+        if identity is not None:
+            _, role, module, tensor = identity
+            number = self._subjects[identity]
+            self.note("subject", id=number, name=name, role=role, module=module or None, tensor=tensor or None)
 
     # --- the clock -------------------------------------------------------------------------------------------
     def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:
@@ -122,6 +135,8 @@ class Recorder:
     def note(self, kind: str, /, **fields: Any) -> None:
         if self.tap is not None:
             self.tap.note(kind, fields)
+        if kind in LEXICON:
+            self._lexicon.append((kind, fields))
         if self.writer is None:
             self._early_notes.append((kind, fields))
         else:
@@ -135,9 +150,14 @@ class Recorder:
 
     def unseen(self, text: str) -> None:
         """Say once what could not be observed."""
+        self.said("unseen", text=text)
+
+    def said(self, kind: str, **fields: str) -> None:
+        """A note that is written once."""
+        text = f"{kind} {fields}"
         if text not in self._said:
             self._said.add(text)
-            self.note("unseen", step=self.step, text=text)
+            self.note(kind, step=self.step, **fields)
 
     def probe_failed(self, probe: str, error: str) -> None:
         self.note("probe_failed", probe=probe, step=self.step, error=error)
@@ -152,7 +172,7 @@ class Recorder:
             if self.writer is not None:
                 return
             try:
-                output = free_output(self.settings.output)
+                output = self._output()
                 writer = SpoolWriter(output)
             except OSError as error:
                 self._cannot_write(error)
@@ -162,6 +182,12 @@ class Recorder:
                 writer.note(kind, **fields)
             self._early_notes.clear()
             self.writer = writer
+
+    def _output(self) -> str:
+        rank, world = process_rank()
+        if world == 1:
+            return free_output(self.settings.output)
+        return rank_output(self.settings.output, rank, launch(self.settings.session))
 
     def _cannot_write(self, error: OSError) -> None:
         """The training goes on without us; the parent is told by a mark."""
@@ -218,9 +244,22 @@ class Recorder:
         value = flat[first].item()
         return first, "nan" if value != value else ("inf" if value > 0 else "-inf")
 
+    def begins_anew(self) -> None:
+        """In a forked process: what was recorded so far is its parent's, names and shapes serve on."""
+        self.step = self.batch = self.micro = 0
+        self.epoch = -1
+        self.guard.spent = 0.0
+        self.governor.begins_anew()
+        self.writer = None
+        self._rows, self._waiting = [], []
+        self._early_notes = list(self._lexicon)
+        self._started = time.monotonic()
+        self._claiming = threading.Lock()
+
     def close(self) -> None:
         if self.writer is not None:
             self.flush()
+            self.note("closed", step=self.step)
             self.note("cost", **self.governor.account())
         self.guard.on = False
 

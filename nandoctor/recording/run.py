@@ -9,7 +9,7 @@ from typing import Any
 from torch import _C, Tensor, nn
 
 from .incident import Incident, Place
-from .names import Layer, Model, Names
+from .names import Layer, Model, Names, class_name
 from .recorder import Recorder
 
 sequence_number = _C._autograd._get_sequence_nr  # of the next graph node that this thread makes
@@ -69,7 +69,9 @@ class Reached:
 
 class PerThread(threading.local):
     def __init__(self) -> None:
-        self.stack: list[tuple[Layer, int]] = []
+        self.stack: list[tuple[Layer, int, int]] = []  # layer, first graph node, number of the call
+        self.entered = 0  # module calls so far
+        self.graph = True  # gradients were enabled as the outermost module was called
 
 
 @dataclass
@@ -97,13 +99,14 @@ class Run:
     checked_gradients: bool = True  # since the last backward
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)
+    compiles: bool = False  # torch.compile was asked for
+    replicated: bool = False  # other ranks hold the same weights
     # after a step whose weights were not looked at: which optimizer can have made this parameter bad by it, and where
     unchecked: Callable[[Tensor], tuple[str, Place] | None] | None = None
     hooks: Any = None  # probes/forward.py
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
     rules: Any = None  # treat/mode.py, where active mode has changed an operation
     scalers: Any = None  # treat/scalers.py, likewise
-    compiled: bool = False  # torch.compile is in use
 
     def __post_init__(self) -> None:
         self.names = Names(self._model_seen)
@@ -148,8 +151,8 @@ class Run:
         self.recorder.note(
             "model",
             name=model.variable,
-            kind=type(top).__name__,
-            tree=[[path, type(module).__name__, module.training] for path, module in self.names.modules(top)],
+            kind=class_name(top),
+            tree=[[path, class_name(module), module.training] for path, module in self.names.modules(top)],
             parameters=[[path, list(shape), *rest] for path, shape, *rest in self.names.parameters(model)],
         )
         if rename:
@@ -159,6 +162,9 @@ class Run:
                     self.recorder.note(
                         "subject", id=number, name=layer.name, role=role, module=layer.kind, tensor=tensor or None
                     )
+            for known in self.names.models:
+                for identity, held in known.parameters.items():
+                    self.recorder.rename(f"p{identity}", known.prefixed(held.path))
 
     def incident(self, alarm: str, **fields: Any) -> Incident:
         """An incident at the present moment."""

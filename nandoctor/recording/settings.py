@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..version import VERSION
+from .ranks import process_rank
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Settings:
     def header(self) -> dict[str, Any]:
         from .recorder import process_header
 
+        rank, world = process_rank()
         return {
             "session": self.session,
             "command": list(self.command),
             "nandoctor": self.nandoctor,
-            "rank": int(os.environ.get("RANK", "0") or 0),
-            "world": int(os.environ.get("WORLD_SIZE", "1") or 1),
+            "rank": rank,
+            "world": world,
             **process_header(),
         }
 

@@ -35,17 +35,30 @@ def measurable(tensor: Tensor) -> bool:
     return (
         tensor.dtype in _HALF_BYTES
         and tensor.layout is torch.strided
-        and _is_dense(tensor)
+        and is_dense(tensor)
         and tensor.device.type != "meta"
         and tensor.numel() > 0
         and not tensor.is_nested
     )
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Not a tensor that dispatches to Python (DTensor, FakeTensor, a wrapper): those hold no values of their own."""
     kind = type(tensor)
     return kind is Tensor or kind is torch.nn.Parameter or not _C._dispatch_keys(tensor).has(_C.DispatchKey.Python)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's own part of a DTensor. Any operation on the whole may wait for all other ranks."""
+    if type(tensor) in (Tensor, torch.nn.Parameter):
+        return tensor
+    shard = getattr(tensor, "_local_tensor", None)
+    return shard if isinstance(shard, Tensor) else tensor
+
+
+def allocated(tensor: Tensor) -> bool:
+    """Whether its values are in memory: fully_shard frees a parameter's between forward and backward."""
+    return tensor.layout is not torch.strided or tensor.numel() == 0 or tensor.untyped_storage().nbytes() > 0
 
 
 def is_countable(tensor: Tensor) -> bool:
@@ -54,7 +67,7 @@ def is_countable(tensor: Tensor) -> bool:
         not tensor.is_floating_point()
         and not tensor.is_complex()
         and tensor.layout is torch.strided
-        and _is_dense(tensor)
+        and is_dense(tensor)
         and tensor.device.type == "cpu"
         and not tensor.is_quantized
         and tensor.numel() > 0
@@ -71,6 +84,7 @@ def plain(tensor: Tensor | None) -> Tensor | None:
     """The values of a sparse gradient, a complex tensor as pairs of reals; None where there is nothing to measure."""
     if tensor is None:
         return None
+    tensor = local(tensor)
     if tensor.layout is torch.sparse_coo:
         tensor = detach(tensor).coalesce()._values()
     if tensor.is_complex() and tensor.layout is torch.strided:
@@ -110,7 +124,7 @@ def measure(tensor: Tensor) -> Stats:
 def is_bad(tensor: Tensor | None) -> bool:
     """Exact: does it hold a NaN or an Inf? Synchronises; for alarms only."""
     readable = plain(tensor)
-    if readable is None:
+    if readable is None or not allocated(readable):
         return False
     low, high = torch.aminmax(dense(detach(readable)))
     return not (math.isfinite(item(low)) and math.isfinite(item(high)))

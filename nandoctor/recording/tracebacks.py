@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as modules
 
-from .attach import HERE, OUR_CALL
+from .attach import FRAMES, HERE, OUR_CALL
 
 OURS: set[int] = set()  # ids of our handles in torch's global hook registries
 _DISPATCH = torch.overrides.handle_torch_function.__code__
@@ -38,6 +38,7 @@ def clean_uncaught() -> None:
                     return  # then it is printed as it is
                 error = error.__cause__ or error.__context__
 
+    FRAMES.add(audit.__code__)
     sys.addaudithook(audit)
 
 

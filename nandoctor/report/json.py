@@ -21,12 +21,12 @@ def document(diagnosis: Diagnosis) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "verdict": diagnosis.verdict,
         "findings": [_finding(finding) for finding in diagnosis.findings],
-        "first_nonfinite": None if bad is None else _first_nonfinite(bad),
+        "first_nonfinite": None if bad is None else _first_nonfinite(bad, run.rank),
         "run": {
             "path": run.path,
             "command": run.command,
             "steps": run.steps,
-            "ranks": 1,
+            "ranks": run.ranks,
             "exit_code": run.exit_code,
             "torch": run.torch,
         },
@@ -69,7 +69,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _first_nonfinite(bad: Bad) -> dict[str, Any]:
+def _first_nonfinite(bad: Bad, rank: int) -> dict[str, Any]:
     optional = {
         "tensor": bad.tensor,
         "library_file": bad.library_file,
@@ -81,7 +81,7 @@ def _first_nonfinite(bad: Bad) -> dict[str, Any]:
         "library_line": bad.library_line,
     }
     return {
-        "rank": 0,
+        "rank": rank,
         "step": bad.step,
         "phase": bad.phase,
         "layer": bad.layer,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nandoctor.causes import healthy, unknown
 from nandoctor.causes.cause import Fact, Remedy
 from nandoctor.causes.remedies.papers import PAPERS
-from nandoctor.diagnosis import FAINT, Diagnosis, Finding
+from nandoctor.diagnosis import FAINT, Diagnosis, Finding, Run
 from nandoctor.evidence import Bad, Evidence
 from nandoctor.report import checklist, questions, treatment
 from nandoctor.report.plain import plain
@@ -69,11 +69,13 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     if diagnosis.evidence.treated:
         parts.append(_listed("What was done while it ran", treatment.lines(diagnosis.evidence.treated, full), None))
     if diagnosis.first_nonfinite is not None:
-        birth = _birth(diagnosis.first_nonfinite, full)
+        birth = _birth(diagnosis.first_nonfinite, full, diagnosis.run)
         parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))
+    if diagnosis.across_ranks:
+        parts.append(_listed(f"The {diagnosis.run.ranks} ranks beside each other", diagnosis.across_ranks, None))
     from_a_log = diagnosis.reading is not None
     if first is not None and (from_a_log or not nobody_knows):
-        parts.append(_evidence(first, full))
+        parts.append(_evidence(first, full, diagnosis.across_ranks))
         parts.append(_remedies(WHAT_TO_DO, first.remedies, full))
     if others:
         parts.append(_candidates(others, full))
@@ -100,7 +102,9 @@ def _head(diagnosis: Diagnosis) -> list[str]:
     if diagnosis.verdict == "unknown" or first is None:
         failed = "unknown: something failed, and no cause is likelier than not."
         watch = diagnosis.first_nonfinite.step if diagnosis.first_nonfinite else diagnosis.evidence.onset.step
-        again = f"A second run tells more: nandoctor record --watch-step {watch} -- COMMAND"
+        bad = diagnosis.first_nonfinite
+        how = "--eager" if bad is not None and bad.method == "compiled" else f"--watch-step {watch}"
+        again = f"A second run tells more: nandoctor record {how} -- COMMAND"
         return [*_wrapped(failed, ""), *_wrapped(again, "  ")]
     line = f"{first.cause} (confidence {first.confidence:.0%}): {first.title}"
     return [*_wrapped(line, ""), *_wrapped(first.summary, "  ")]
@@ -134,9 +138,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _birth(bad: Bad, full: bool) -> list[str]:
+def _birth(bad: Bad, full: bool, run: Run) -> list[str]:
     kind = bad.kind or "non-finite value"
-    where = [f"step {bad.step}"]
+    where = [f"rank {run.rank} of {run.ranks}"] if run.ranks > 1 else []
+    where.append(f"step {bad.step}")
     where += [
         f"{name} {value}"
         for name, value in (("batch", bad.batch), ("micro", bad.micro), ("epoch", bad.epoch))
@@ -166,8 +171,9 @@ def _birth(bad: Bad, full: bool) -> list[str]:
     return found
 
 
-def _evidence(finding: Finding, full: bool) -> Part:
-    facts = [_fact(fact) for fact in finding.verdict.evidence]
+def _evidence(finding: Finding, full: bool, told: tuple[str, ...]) -> Part:
+    """What was told already is left out."""
+    facts = [_fact(fact) for fact in finding.verdict.evidence if fact.fact not in told]
     if full:
         facts += [f"against it: {text}" for text in finding.verdict.against]
     return _listed("Evidence", facts, None if full else SHORT["evidence"])

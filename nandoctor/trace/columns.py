@@ -41,9 +41,9 @@ COLUMNS = {  # name -> type, in the order in which people see them
     **{name: "double" for name in REALS},
     **{name: "int64" for name in COUNTS},
     **{name: "bool" for name in FLAGS if name != "nonfinite"},
-    "subject": "int32",
+    "subject": "int32", "rank": "int32",
 }  # fmt: skip
-LATER = ("divisor", "slope", "of", "zeros", "looks")  # since version 2: older files lack them
+LATER = ("divisor", "slope", "of", "zeros", "looks", "rank")  # since versions 2 and 3: older files lack them
 NULLABLE = ("layer", "tensor", "module", "dtype", "shape", "count", *REALS, *COUNTS)
 
 # place of a number among a, b, c by kind; -1 where the kind does not have it
@@ -59,6 +59,8 @@ class Lexicon:
     """The words that notes give to subject and shape ids."""
 
     def __init__(self, trace: Trace) -> None:
+        rank = trace.header.get("rank")
+        self.rank = rank if isinstance(rank, int) and 0 <= rank < 2**31 else 0
         self.subject_words: dict[str, Mapping[int, str | None]] = {
             "layer": {number: subject.name for number, subject in trace.subjects.items()},
             "tensor": {number: subject.tensor for number, subject in trace.subjects.items()},

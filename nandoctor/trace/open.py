@@ -21,7 +21,7 @@ from nandoctor.trace.notes import notes_in, unpacked
 from nandoctor.trace.recover import check_version, finish, remove_rest, writer_of
 from nandoctor.trace.rows import rows_in_file, rows_of, survey
 from nandoctor.trace.schema import KIND, VERSION
-from nandoctor.trace.spool import SUFFIX, writer_lives
+from nandoctor.trace.spool import MARK, SUFFIX, writer_lives
 from nandoctor.trace.table import Column, InGroups
 from nandoctor.trace.trace import Rows, Trace, dtype_of
 
@@ -59,6 +59,10 @@ def newest_trace(folder: Path) -> Path:
     found: list[tuple[int, Path]] = []
     for path in folder.iterdir():
         written = path / "rows.bin" if path.suffix == SUFFIX else path
+        if path.suffix == ".parquet" and (path / MARK).is_file():
+            inside = [file / "rows.bin" if file.suffix == SUFFIX else file for file in path.glob("rank-*")]
+            found += [(_written_ns(file), path) for file in inside]
+            continue
         if path.suffix not in (SUFFIX, ".parquet") or (path.suffix == SUFFIX and path.with_suffix("").exists()):
             continue
         try:
@@ -68,9 +72,16 @@ def newest_trace(folder: Path) -> Path:
         if stat.S_ISREG(status.st_mode):
             found.append((status.st_mtime_ns, path))
     for _, path in sorted(found, reverse=True):
-        if path.suffix == SUFFIX or _names_nandoctor(path):
+        if path.suffix == SUFFIX or path.is_dir() or _names_nandoctor(path):
             return path
     raise no_trace_here(str(folder))
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # a spool that became a file in between
+        return 0
 
 
 def rows_by_kind(trace: Trace) -> dict[str, int]:

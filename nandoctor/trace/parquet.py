@@ -87,6 +87,8 @@ def _arrays(group: Timed, words: Lexicon) -> list[Any]:
 
 def _array(name: str, group: Timed, whole: dict[str, NDArray[Any]], words: Lexicon) -> Any:
     rows = group.rows
+    if name == "rank":
+        return _from_numpy(TYPES["int32"], np.full(len(rows), words.rank, np.int32))
     if name in whole:
         return _from_numpy(TYPES[COLUMNS[name]], whole[name])
     if name in WORDS:
@@ -199,6 +201,10 @@ class OpenFile:
             for group in range(len(self._groups)):
                 counts += np.bincount(self._decoded(group, "kind"), minlength=len(counts))
         return {kind: int(counts[number]) for kind, number in KIND.items()}
+
+
+def column_names(path: Path) -> frozenset[str]:
+    return frozenset(pq.read_schema(path).names)
 
 
 def _kinds_in(group: Any) -> tuple[str, str]:

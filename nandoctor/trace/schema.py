@@ -6,7 +6,7 @@ A recording writes ROW structs and JSON notes to a spool; `trace/parquet.py` tur
 
 import struct
 
-VERSION = 2
+VERSION = 3
 
 # --- one row: 40 bytes, little-endian ------------------------------------------------------------------------
 ROW_FIELDS = (
@@ -72,6 +72,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     # active mode; subject = the treatment, value = which event (treat/ledger.py): 1 applied, 2 withdrawn, 3 helped,
     # 4 done once, 5 advised, 6 stood aside
     "treatment": ("", "", "value"),
+    # under DistributedDataParallel, at a look and where the loss is not finite (recording/probes/replicas.py)
+    "local_gradient": ("", "", "value"),  # norm of a parameter's gradient before the ranks' are averaged
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}
@@ -99,6 +101,7 @@ NO_GRAD = 128  # seen under no_grad
 # shape       id, shape (list), count
 # model       name, tree: [[path, class, training]], parameters: [[path, shape, dtype, requires_grad]]
 # optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)
+# parallel    step, strategy (DistributedDataParallel, fully_shard)          (how the ranks train together)
 # autocast    step, enabled, dtype
 # graph       step, nodes: {name: count}      (autograd nodes of the first graph)
 # line        lines of the line map: file, line, text                      (so that it reads on another machine)
@@ -108,4 +111,5 @@ NO_GRAD = 128  # seen under no_grad
 # cost        seconds (in nandoctor's hooks), elapsed, steps, whole_steps  (recorded with everything; at the end)
 # treatment   step, batch, event, treatment, cause, what, why, undo, count, patch, confidence, back_to: active mode
 # unseen      text                                                        (what could not be observed, in words)
+# closed      step                                                        (the process came to its regular end)
 # end         exit_code or signal, steps                                   (written by the parent)

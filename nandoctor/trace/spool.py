@@ -4,10 +4,13 @@ A folder beside the output, `<output>.spool/`, made atomically: whoever makes it
     rows.bin     ROW structs, appended once a step; what was written outlives any kill
     notes.jsonl  JSON objects, one a line
     lock         held (POSIX record lock) as long as the writer lives
+Where several processes train together the output is a folder of traces, `<output>/rank-00000.parquet` and so on.
 """
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 try:
@@ -16,6 +19,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".spool"
+MARK = ".nandoctor"  # in a folder of ranks: which launch it is of. Readers of data sets leave out names with a dot
 
 
 def free_output(wanted: str) -> str:
@@ -23,11 +27,7 @@ def free_output(wanted: str) -> str:
 
     Raises OSError where the folder cannot be written.
     """
-    stem, ending = os.path.splitext(wanted)
-    number = 1
-    while True:
-        output = wanted if number == 1 else f"{stem}.{number}{ending}"
-        number += 1
+    for output in _names(wanted):
         if os.path.lexists(output):
             continue
         try:
@@ -38,6 +38,61 @@ def free_output(wanted: str) -> str:
             os.rmdir(output + SUFFIX)
             continue
         return output
+    raise AssertionError("there is always a next name")
+
+
+def rank_output(wanted: str, rank: int, launch: str) -> str:
+    """Claim rank-00001.parquet in the first of run.parquet/, run.2.parquet/, ... that is free or of the same launch.
+
+    Raises OSError where the folder cannot be written.
+    """
+    for folder in _names(wanted):
+        if not _joined(folder, launch):
+            continue
+        output = os.path.join(folder, f"rank-{rank:05d}.parquet")
+        if os.path.lexists(output):  # the same processes, spawned a second time
+            continue
+        try:
+            os.mkdir(output + SUFFIX)
+        except FileExistsError:
+            continue
+        return output
+    raise AssertionError("there is always a next name")
+
+
+def _names(wanted: str) -> Iterator[str]:
+    """run.parquet, run.2.parquet, run.3.parquet, ... without end."""
+    yield wanted
+    stem, ending = os.path.splitext(wanted)
+    number = 2
+    while True:
+        yield f"{stem}.{number}{ending}"
+        number += 1
+
+
+def _joined(folder: str, launch: str) -> bool:
+    """Whether the folder is this launch's: made now, or before by another of its ranks."""
+    if os.path.lexists(folder + SUFFIX):
+        return False
+    if not os.path.lexists(folder):
+        whole = f"{folder}.{os.getpid()}.making"
+        os.mkdir(whole)
+        with open(os.path.join(whole, MARK), "w", encoding="utf-8", errors="surrogateescape") as mark:
+            mark.write(launch)
+        try:
+            os.rename(whole, folder)  # with its mark in it, so that nobody ever sees the one without the other
+        except OSError:
+            shutil.rmtree(whole, ignore_errors=True)
+        else:
+            if not os.path.lexists(folder + SUFFIX):
+                return True
+            shutil.rmtree(folder, ignore_errors=True)  # a training by itself took the name at the same moment
+            return False
+    try:
+        with open(os.path.join(folder, MARK), encoding="utf-8", errors="surrogateescape") as mark:
+            return mark.read() == launch
+    except OSError:  # somebody else's
+        return False
 
 
 class SpoolWriter:

@@ -37,7 +37,7 @@ class Rules(TorchFunctionMode):
 
 def in_force(run: Run, ops: frozenset[str] | None, rule: Rule) -> Callable[[], None] | None:
     """Add a rule; returns what takes it off. None where no mode can stand: in another thread, beside torch.compile."""
-    if not in_main_thread() or run.compiled:
+    if not in_main_thread() or run.compiles:
         return None
     if run.rules is None:
         run.rules = Rules(run)

@@ -27,8 +27,8 @@ def restored(case: Case) -> Applied | None:
     if not case.snapshots.kept or case.tries > 1:
         return None
     return Applied(
-        treatments.NONFINITE_WEIGHTS, "weights and optimizer state are restored", "remove --active", {"kind": "weights"},
-        back="onset",
+        treatments.NONFINITE_WEIGHTS, "weights and optimizer state are restored", "remove --active",
+        {"kind": "weights"}, back="onset",
     )  # fmt: skip
 
 

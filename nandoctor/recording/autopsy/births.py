@@ -9,7 +9,7 @@ from ..frames import user_place
 from ..names import Layer
 from ..nested import tensors
 from ..run import Birth, parameters_of
-from ..stats import is_bad
+from ..stats import is_bad, local
 from .values import describe
 
 
@@ -32,6 +32,7 @@ def leaf_birth(
 
 def kind_of(value: Tensor) -> str:
     """nan, inf or -inf: the worst that a tensor holds."""
+    value = local(value)
     low, high = (float(end) for end in value.detach().aminmax()) if value.numel() else (0.0, 0.0)
     if math.isnan(low):
         return "nan"

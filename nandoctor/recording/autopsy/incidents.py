@@ -238,7 +238,7 @@ class Alarms:
             incident.unknown = "the graph does not hold the values that would show where it was born"
         if graph.hooked:
             text = f"{graph.hooked} saved tensors belong to checkpointed blocks and were not unpacked"
-            if incident.op is None and incident.phase not in ("input", "weights"):
+            if incident.op is None and incident.phase not in ("input", "weights") and incident.layer is None:
                 incident.unknown = text
             self.run.recorder.unseen(text)
         return incident

@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..incident import Incident, Operand, Place
-from ..names import Layer
+from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
-from ..stats import is_bad, item, measurable
+from ..stats import is_bad, item
 from . import variables
 from .births import kind_of
 from .expressions import Born
@@ -49,10 +49,17 @@ class Origin:
                 return
         node = found.node
         call, line = self.run.locate(order(node)), self.lines.lookup(node, graph.nodes)
-        birth = next((b for b in self.run.births if call is not None and b.layer is call.layer), None)
+        birth = next((b for b in self.run.births if call is not None and b.layer.name == call.layer.name), None)
         incident.phase = "loss" if call is None or call.loss else "forward"
         if call is not None and not call.loss:
             incident.layer, incident.module = call.layer.name, call.layer.kind
+        if node.name().startswith("CompiledFunction"):
+            self._from_compiled(incident, birth)
+            return
+        inside = self.first_birth() if node.name().startswith("CheckpointFunction") else None
+        if inside is not None:
+            self.from_module(incident, inside)
+            return
         incident.op = operation(node, line)
         incident.operands, incident.masked_rows = found.operands, found.masked_rows
         incident.consumers = [operation(n, None) for n in found.path[:8]]
@@ -68,6 +75,13 @@ class Origin:
             incident.operands = incident.operands or birth.operands
         if not found.certain:
             incident.unknown = incident.unknown or "autograd did not save every input of this operation"
+
+    def _from_compiled(self, incident: Incident, birth: Birth | None) -> None:
+        """A region of torch.compile is one node: what it was given and gave back is all that can be seen."""
+        incident.method, incident.unknown = "compiled", "born inside a region of torch.compile, which is one block"
+        if birth is not None:
+            incident.place, incident.operands = birth.place, birth.operands
+            incident.parameters_finite, incident.kind = birth.parameters_finite, birth.kind
 
     def _from_expression(self, incident: Incident, found: Found, made: Born) -> None:
         """Made by the user's arithmetic without a graph: of the batch before the model saw it, or for the loss."""
@@ -110,9 +124,11 @@ class Origin:
     def from_module(self, incident: Incident, birth: Birth) -> None:
         incident.method = "module"
         incident.phase, incident.layer, incident.module = "forward", birth.layer.name, birth.layer.kind
-        incident.op, incident.place = self._module_operation(birth.layer), birth.place
+        incident.op, incident.place = self._module_operation(birth.layer) if birth.layer.leaf else None, birth.place
         incident.kind, incident.dtype, incident.operands = birth.kind, birth.dtype, birth.operands
         incident.parameters_finite = birth.parameters_finite
+        if not birth.layer.leaf:
+            incident.unknown = "an operation of this module made it, and which one cannot be seen from outside of it"
 
     def from_weights(self, incident: Incident, name: str, kind: str | None, parameter: Tensor) -> None:
         run = self.run
@@ -228,8 +244,8 @@ class Origin:
                 statistics = () if module.training else ("running_mean", "running_var")
                 buffers = [(name, value) for name, value in module._buffers.items() if name in statistics]
                 for name, value in (*module._parameters.items(), *buffers):
-                    if value is not None and measurable(value) and is_bad(value):
-                        return model.prefixed(f"{path}.{name}" if path else name), type(module).__name__, value
+                    if value is not None and is_bad(value):
+                        return model.prefixed(f"{path}.{name}" if path else name), class_name(module), value
         return None
 
     def _parameter_name(self, value: Tensor, node: Any) -> tuple[str, str | None, Tensor] | None:

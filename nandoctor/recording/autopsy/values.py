@@ -9,7 +9,7 @@ import torch
 from torch import _C, Tensor
 
 from ..incident import Operand
-from ..stats import is_countable, measure_integers
+from ..stats import allocated, is_countable, is_dense, local, measure_integers
 from .operations import inputs_of, stem
 
 MAX_NODES = 1_000_000  # of one graph
@@ -51,7 +51,9 @@ class Graph:
         """The value a node made: saved by itself as its result, or by a consumer as its input, or computed."""
         if is_leaf(node):
             value = getattr(node, "variable", None)
-            return value.detach() if isinstance(value, Tensor) else None
+            if not isinstance(value, Tensor) or not allocated(local(value)):
+                return None
+            return local(value).detach()
         if number == 0:
             for name in ("result", "output", "values"):
                 found = self.saved(node, name)
@@ -143,14 +145,17 @@ def packed(node: Any, name: str) -> bool:
 def unpacked(node: Any, name: str) -> Any:
     """node._saved_<name>; None where there is none, or an earlier backward freed it."""
     try:
-        return getattr(node, f"_saved_{name}", None)
+        value = getattr(node, f"_saved_{name}", None)
     except RuntimeError:
         return None
+    if isinstance(value, Tensor) and not (is_dense(value) and allocated(value)):
+        return None
+    return value
 
 
 def describe(role: str, value: Tensor) -> Operand:
     """Range over the finite elements, counts of the rest."""
-    x = value.detach()
+    x = local(value).detach()
     operand = Operand(role, str(x.dtype).removeprefix("torch."), list(x.shape), float("nan"), float("nan"))
     if is_countable(x):
         operand.low, operand.high, _ = measure_integers(x)

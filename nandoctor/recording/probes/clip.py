@@ -10,7 +10,7 @@ from ...trace.schema import SCALED
 from ..attach import wrap_function
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import is_bad
+from ..stats import is_bad, local
 from .weights import Weights
 
 
@@ -18,11 +18,16 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
     recorder = run.recorder
 
     def by_norm(result: Any, parameters: Any, max_norm: float = 0.0, *_: Any, **__: Any) -> None:
-        norm = float(result.detach()) if isinstance(result, Tensor) else float(result)
+        spread = isinstance(result, Tensor) and local(result) is not result
+        if spread:  # over the ranks: to add it up would be a collective of ours
+            norm = float("nan")
+            recorder.unseen("clip_grad_norm_ gave a norm that is spread over the ranks: it is not recorded")
+        else:
+            norm = float(result.detach()) if isinstance(result, Tensor) else float(result)
         scaled = SCALED if run.scale is not None and not run.unscaled else 0
         recorder.value("clip", recorder.subject("clip_grad_norm_", "call"), norm, scaled, second=float(max_norm))
         run.clipped = True
-        if not math.isfinite(norm) and run.scale is None:
+        if not math.isfinite(norm) and not spread and run.scale is None:
             watched = weights.alive()
             if any(is_bad(w.parameter.grad) for w in watched):
                 alarms.gradients([(w.name, w.parameter) for w in watched])

@@ -1,19 +1,34 @@
-"""torch.compile: a compiled region is one block, and no mode of ours may stand on the stack while Dynamo traces."""
+"""torch.compile: a compiled region is one block, and neither a mode nor a frame of ours may change what is compiled."""
 
+import os
 import sys
+from types import CodeType
+from typing import Any
 
 import torch
+from torch import nn
 
-from ..attach import watch_lookup, watch_method
+from ..attach import FRAMES, PASSING, watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
 
+UNSEEN = (
+    "torch.compile is in use: source lines are not noted, a compiled region is one block; "
+    "nandoctor record --eager runs the same script uncompiled and sees inside"
+)
+
 
 def install(run: Run, alarms: Alarms) -> None:
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
+        return  # record --eager, or the user's own wish: everything runs as written
+
     def compiles() -> None:
-        alarms.lines.give_up()
-        run.compiled = True
-        run.recorder.unseen("torch.compile is in use: source lines are not noted, compiled regions are one block")
+        if not run.compiles:
+            run.compiles = True
+            alarms.lines.give_up()
+            keep_out({guarded.__code__, *FRAMES}, PASSING)
+            run.recorder.unseen(UNSEEN)
+            run.hooks.set(True)  # from here on they stay (probes/forward.py)
 
     guarded = run.recorder.guard("compile", compiles)
 
@@ -23,4 +38,24 @@ def install(run: Run, alarms: Alarms) -> None:
             guarded()
 
     watch_lookup(torch, ("compile",), looked_up)
-    watch_method(torch.nn.Module, "compile", lambda _: guarded())
+    watch_method(nn.Module, "compile", lambda _: guarded())
+
+
+def keep_out(frames: set[CodeType], passing: set[CodeType]) -> None:
+    """Dynamo looks at every frame that begins while compiled code runs: ours, the hooks, are none of its business.
+
+    Only as frames. Where it traces through a call of ours, that returns at once (guard.py) and leaves nothing behind.
+    """
+    dynamo: Any = torch._C._dynamo.eval_frame
+    if not hasattr(dynamo, "set_code_exec_strategy"):  # before torch 2.7 or so: it compiles an empty graph of them
+        return
+    action = dynamo._FrameAction
+    for code in (*frames, *passing):
+        inside = action.SKIP if code in frames else action.DEFAULT
+        dynamo.set_code_exec_strategy(code, dynamo._FrameExecStrategy(action.SKIP, inside))
+
+
+def is_compiled_graph(module: nn.Module) -> bool:
+    """What a backend runs in the place of the user's modules: a graph that holds nothing of its own."""
+    empty = not module._modules and not module._parameters
+    return empty and any(kind.__name__ == "GraphModule" for kind in type(module).__mro__)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..run import Run
-from ..stats import detach
+from ..stats import detach, local
 
 DENOMINATORS = ("exp_avg_sq", "square_avg", "sum")  # state of Adam, RMSprop, Adagrad: the square of the denominator
 
@@ -85,9 +85,9 @@ class Dynamics:
             root = square.float().sqrt()
             numbers += [(root < eps).sum(), (root == 0).sum()]
         found = [float(n) for n in torch.stack(numbers).tolist()]
-        self.run.recorder.add("unmoved", subject, (0.0, found[1], found[0]), parameter)
+        self.run.recorder.add("unmoved", subject, (0.0, found[1], found[0]), local(parameter))
         if len(found) == 4 and square is not None:
-            self.run.recorder.add("denominator", subject, (found[3], float(square.numel()), found[2]), parameter)
+            self.run.recorder.add("denominator", subject, (found[3], float(square.numel()), found[2]), local(parameter))
 
 
 def _denominator(optimizer: Any, parameter: Tensor, stride: int) -> Tensor | None:
@@ -95,8 +95,8 @@ def _denominator(optimizer: Any, parameter: Tensor, stride: int) -> Tensor | Non
     if not isinstance(state, dict):
         return None
     for name in DENOMINATORS:
-        value = state.get(name)
-        if isinstance(value, Tensor) and value.shape == parameter.shape and value.is_floating_point():
+        value = local(state[name]) if isinstance(state.get(name), Tensor) else None
+        if value is not None and value.shape == local(parameter).shape and value.is_floating_point():
             return detach(value).reshape(-1)[::stride]
     return None
 

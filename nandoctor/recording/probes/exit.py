@@ -6,6 +6,7 @@ import sys
 import traceback
 from types import TracebackType
 
+from .. import children
 from ..autopsy import variables
 from ..autopsy.incidents import Alarms
 from ..frames import relative
@@ -16,16 +17,18 @@ MAX_MESSAGE = 2_000  # characters
 
 
 def install(run: Run, alarms: Alarms) -> None:
-    def at_exit() -> None:
-        finish(run, alarms)
+    def ends(error: BaseException | None = None) -> None:
+        finish(run, alarms, error)
         run.recorder.close()
 
-    atexit.register(run.recorder.guard("exit", at_exit))
+    guarded = run.recorder.guard("exit", ends)
+    atexit.register(guarded)
+    children.install(run, guarded)
 
 
-def finish(run: Run, alarms: Alarms) -> None:
+def finish(run: Run, alarms: Alarms, error: BaseException | None = None) -> None:
     """Python keeps the exception that it printed in sys.last_value: no excepthook of ours is needed."""
-    error = getattr(sys, "last_value", None)
+    error = error if error is not None else getattr(sys, "last_value", None)
     if run.recorder.writer is not None or error is not None:
         for loss in variables.at_exit()[:1]:
             alarms.non_finite_loss(loss)

@@ -21,6 +21,8 @@ from ..run import MAX_CALLS, Call, Run, sequence_number
 from ..stats import is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
+from .checkpointed import block_birth, checkpointed
+from .compiled import is_compiled_graph
 from .data import find_bad
 from .units import Units
 
@@ -51,7 +53,7 @@ class Hooks:
                 register_module_forward_hook(self.after, always_call=True, **self.options),
             ]
             OURS.update(handle.id for handle in self.handles)
-        elif not on:
+        elif not on and not self.run.compiles:  # Dynamo would compile anew whenever hooks come or go
             for handle in self.handles:
                 handle.remove()
             self.handles.clear()
@@ -77,7 +79,7 @@ def recomputing() -> bool:
 
 
 def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if recomputing():
+    if recomputing() or (run.compiles and passed_over(run, module)):
         return
     stack = run.thread.stack
     layer = run.names.layer(module)
@@ -85,7 +87,14 @@ def before(run: Run, alarms: Alarms, module: nn.Module, args: tuple[Any, ...]) -
         if run.overshoot is not None and run.overshoot.model_called():
             return  # a forked copy: nothing is recorded there
         begin_root(run, alarms, module, layer)
-    stack.append((layer, sequence_number()))
+    run.thread.entered += 1
+    stack.append((layer, sequence_number(), run.thread.entered))
+
+
+def passed_over(run: Run, module: nn.Module) -> bool:
+    """Hooks stay in a program that compiles: is this step not recorded whole, or is the module none of the user's?"""
+    governor = run.recorder.governor
+    return not (governor.whole or governor.evaluating) or is_compiled_graph(module)
 
 
 def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:
@@ -93,7 +102,8 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
     run.stepping = False
     top = layer.model.ref()
     run.mode = "train" if (top if top is not None else module).training else "eval"
-    if torch.is_grad_enabled():
+    run.thread.graph = torch.is_grad_enabled()
+    if run.thread.graph:
         if run.stale:
             run.begin_graph()
         alarms.forward_begins(layer)
@@ -106,9 +116,9 @@ def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple
     kwargs, output = rest if len(rest) == 2 else ({}, rest[0])
     stack = run.thread.stack
     layer = run.names.known(module)
-    start = None
+    start, entered_at = None, 0
     while stack and layer is not None:  # an exception may have left calls behind
-        entered, begun = stack.pop()
+        entered, begun, entered_at = stack.pop()
         if entered is layer:
             start = begun
             break
@@ -127,10 +137,14 @@ def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple
         if outermost:
             record_inputs(run, layer, args, kwargs)  # what the call that raised was given
         return
-    if layer.leaf:
+    # no module inside was seen: compiled, or torch's fast path that calls none
+    closed = run.thread.entered == entered_at and (run.compiles or not graph)
+    if layer.leaf or closed:
         record_leaf(run, module, layer, number, args, kwargs, output, start, end)
         if graph and module.training:
             units.output(layer, module, output)
+    elif stack and checkpointed(run, graph):
+        block_birth(run, module, layer, args, kwargs, output, start, end)
     if outermost:
         end_root(run, alarms, layer, args, kwargs, output, loss)
 

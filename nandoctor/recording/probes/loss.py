@@ -5,15 +5,17 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import _C, Tensor
 
 from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
-from ..stats import detach, item, measurable
+from ..stats import detach, item, local, measurable
 from . import labels
 from .optimizer import Optimizers
 from .weights import Weights
+
+REENTRANT = "inside blocks under checkpoint(use_reentrant=True) no gradients of outputs are recorded"
 
 
 def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) -> None:
@@ -22,6 +24,9 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
     look = run.recorder.guard("weights", weights.first_look)
 
     def guarded(loss: Tensor) -> None:
+        if _C._current_graph_task_id() != -1:  # from inside a backward: a checkpointed block is computed again
+            run.recorder.unseen(REENTRANT)
+            return
         run.stepping = False  # a step may have ended in an exception
         if run.recorder.governor.whole:
             look()
@@ -49,18 +54,19 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
 def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     """One call of backward begins."""
     recorder = run.recorder
+    whole, loss = loss, local(loss)
     if not measurable(loss):
         return  # a meta or fake tensor: nothing trains
     recorder.claim()
     if run.overshoot is not None:
         run.overshoot.backward_begins(loss)
     given = item(detach(loss)) if loss.numel() == 1 else float(torch.linalg.vector_norm(detach(loss).float()))
-    value = run.scaled_losses.get(id(loss), given)
+    value = run.scaled_losses.get(id(whole), given)
     recorder.governor.loss(value)
-    alarms.backward_begins(loss, given if value == value and abs(value) != float("inf") else value)
+    alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.subject("loss", "loss"), value)
-    labels.look(run, loss)
-    recorder.backward_begins(given, divisor(loss))
+    labels.look(run, whole)
+    recorder.backward_begins(given, divisor(whole))
     run.scaled_losses.clear()
 
 

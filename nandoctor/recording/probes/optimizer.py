@@ -14,9 +14,10 @@ from ..autopsy.incidents import Alarms
 from ..frames import user_place
 from ..incident import Place
 from ..run import Run
-from ..stats import detach, plain
+from ..stats import detach, local, plain
 from .weights import SAMPLE, Watched, Weights, norms
 
+COMPARED_EVERY = 64  # steps: at the same ones on all ranks, whose bursts come at different times
 LOOKED_AT = 4  # parameters of an optimizer
 
 
@@ -54,6 +55,8 @@ class Optimizers:
             if with_closure(args, kwargs):
                 self._gradients(optimizer, self.weights.of(optimizer))
             self._rates(optimizer)
+            if run.replicated and run.recorder.step % COMPARED_EVERY == 0:
+                self.weights.thin_weights(optimizer)
             run.unchecked = self.made_late if self.gradients_finite and run.loss_finite else None
             self.stepped += 1
             self.ends()
@@ -221,7 +224,7 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
     A weight that was written between two steps is bad before the step already: a sample may have seen it; else
     the step made it only by a learning rate, a state or a product that is itself not finite, or a denominator of 0.
     """
-    flat, grad = detach(w.parameter).reshape(-1), w.parameter.grad
+    flat, grad = detach(local(w.parameter)).reshape(-1), plain(w.parameter.grad)
     place = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
     if w.sampled is not None and place % w.stride == 0 and place // w.stride < w.sampled.numel():
         return math.isfinite(float(w.sampled[place // w.stride]))
@@ -237,24 +240,26 @@ def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:
 
 def can_make(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor, norm: float) -> bool:
     """Whether a step with finite gradients can have left this parameter bad, seen from what it left behind."""
-    flat = detach(parameter).reshape(-1)
+    flat = detach(local(parameter)).reshape(-1)
     place = int((~torch.isfinite(flat)).to(torch.uint8).argmax())
     step = float(group.get("lr") or 0.0) * norm
     if not math.isfinite(step) or step > torch.finfo(flat.dtype).max / flat.numel():
         return True
-    held = [v.reshape(-1)[place] for v in optimizer.state.get(parameter, {}).values() if _of_shape(v, flat)]
+    held = [local(v).reshape(-1)[place] for v in optimizer.state.get(parameter, {}).values() if _of_shape(v, flat)]
     bad = any(not math.isfinite(float(value)) for value in held)
     return bad or _divided_by_zero(optimizer, group, parameter, place)
 
 
 def _of_shape(value: Any, flat: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.numel() == flat.numel()
+    return isinstance(value, Tensor) and local(value).numel() == flat.numel()
 
 
 def _divided_by_zero(optimizer: Any, group: dict[str, Any], parameter: Tensor, place: int) -> bool:
     state = optimizer.state.get(parameter, {})
     second = state.get("exp_avg_sq", state.get("square_avg"))
-    return isinstance(second, Tensor) and float(second.reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
+    if not isinstance(second, Tensor):
+        return False
+    return float(local(second).reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
 
 
 def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...trace.schema import BAD, CLIPPED, DTYPES, KIND, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
+from ..names import class_name
 from ..run import Run
-from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, measurable, measure, plain
+from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, plain
 from .dynamics import Dynamics, epsilons
 from .units import Units
 
@@ -76,7 +77,7 @@ class Weights:
         name, kind = self.run.names.parameter(parameter)
         name = name or name_of(parameter) or f"param.{number}"
         subject = self.run.recorder.subject(name, "parameter", kind, key=f"p{id(parameter)}")
-        stride = max(1, parameter.numel() // SAMPLE)
+        stride = max(1, local(parameter).numel() // SAMPLE)
         return Watched(weakref.ref(parameter), name, kind, subject, self.run.recorder.settings.wants(name), stride)
 
     def first_look(self) -> None:
@@ -89,14 +90,15 @@ class Weights:
             model.looked = True
             for path, module in run.names.modules(top):
                 for name, value in module._parameters.items():
-                    if value is None or not measurable(value):
+                    held = plain(value)
+                    if value is None or held is None:
                         continue
                     full = model.prefixed(f"{path}.{name}" if path else name)
                     if not run.recorder.settings.wants(full):
                         continue
-                    subject = run.recorder.subject(full, "parameter", type(module).__name__, key=f"p{id(value)}")
-                    stats = measure(value)
-                    run.recorder.add("weight", subject, stats, value, BAD if stats.bad else 0)
+                    subject = run.recorder.subject(full, "parameter", class_name(module), key=f"p{id(value)}")
+                    stats = measure(held)
+                    run.recorder.add("weight", subject, stats, held, BAD if stats.bad else 0)
 
     def thin_rows(self, optimizer: torch.optim.Optimizer) -> tuple[list[tuple[Any, ...]], float]:
         """Rows of the gradients' norms and their total; a total of NaN where plain kernels cannot read them."""
@@ -111,6 +113,7 @@ class Weights:
         for w, parameter in zip(entry[1], parameters, strict=True):
             gradient = parameter.grad
             if gradient is not None:
+                gradient = local(gradient)
                 if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided or gradient.is_cuda:
                     return [], math.nan
                 gradients.append(gradient)
@@ -127,6 +130,12 @@ class Weights:
                     w.shape = recorder.shape(gradient.shape)
                 rows.append((recorder.step, w.weight, w.shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm))
         return rows, math.sqrt(sum([norm * norm for norm in found]))
+
+    def thin_weights(self, optimizer: torch.optim.Optimizer) -> None:
+        """Norms alone, after a step that is not recorded whole: for the comparison of replicas."""
+        held = [(w, value) for w in self.of(optimizer) if w.wanted and (value := plain(w.parameter)) is not None]
+        for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
+            self.run.recorder.add("weight", w.weight, (0.0, 0.0, norm), value, NORM_ONLY)
 
     def forget(self) -> None:
         """Steps pass that are not recorded whole: what was kept for the next one is out of date."""
@@ -158,7 +167,7 @@ class Weights:
             if broken:
                 recorder.nonfinite_detail(w.weight, grad)
             w.gradient = None
-            if w.wanted and not broken and grad.shape == w.parameter.shape:
+            if w.wanted and not broken and grad.shape == local(w.parameter).shape:
                 w.gradient = detach(grad).reshape(-1)[:: w.stride]
                 if look:
                     self._look_at_gradient(w, grad)
@@ -174,7 +183,7 @@ class Weights:
 
     def before(self, watched: list[Watched]) -> None:
         """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
-        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and measurable(w.parameter)]
+        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and measurable(local(w.parameter))]
         for w in taken:
             w.before = _sample(w).clone()
         for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
@@ -198,7 +207,7 @@ class Weights:
                 w.sampled = w.before
             if w.wanted:
                 low, high = (item(end) for end in ends(value)) if bad else (0.0, 0.0)
-                recorder.add("weight", w.weight, (low, high, norm), w.parameter, NORM_ONLY | (BAD if bad else 0))
+                recorder.add("weight", w.weight, (low, high, norm), value, NORM_ONLY | (BAD if bad else 0))
             if bad and not self.bad_after_step:
                 recorder.nonfinite_detail(w.weight, value)
         moved = [(w, w.before) for w, _ in held if w.before is not None]
@@ -209,11 +218,11 @@ class Weights:
             deltas = list(torch._foreach_sub(samples, [before for _, before in moved]))
             for (w, before), delta, norm in zip(moved, deltas, norms(deltas), strict=True):
                 # an update that is not finite shows in the weight
-                share = math.sqrt(w.parameter.numel() / max(before.numel(), 1))
+                share = math.sqrt(local(w.parameter).numel() / max(before.numel(), 1))
                 flags = (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
                 low, high = (item(end) for end in ends(delta)) if look else (0.0, 0.0)
                 flags |= 0 if look else NORM_ONLY
-                recorder.add("update", w.weight, (low, high, norm * share), w.parameter, flags)
+                recorder.add("update", w.weight, (low, high, norm * share), local(w.parameter), flags)
                 w.before = None
             if not broken:
                 self._looks(optimizer, [(w, delta) for (w, _), delta in zip(moved, deltas, strict=True)])
@@ -231,7 +240,7 @@ class Weights:
 
 
 def _sample(w: Watched) -> Tensor:
-    flat = detach(w.parameter).reshape(-1)
+    flat = detach(local(w.parameter)).reshape(-1)
     return flat[:: w.stride] if w.stride > 1 else flat
 
 
