@@ -33,7 +33,10 @@ MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "trace": {"errors"},
     "errors": set(),
     "version": set(),
-    "__init__": {"diagnosis", "trace"},
+    "blocks": {"launch", "recording", "trace"},
+    "callbacks": {"blocks", "launch"},
+    "notebook": {"diagnosis", "logs", "report", "trace"},
+    "__init__": {"blocks", "notebook", "callbacks", "trace"},
     "__main__": {"cli"},
 }
 ONLY_IN = {  # third party -> places that may import it

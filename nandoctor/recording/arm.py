@@ -1,4 +1,4 @@
-"""torch has just been imported: read the settings and install the probes."""
+"""Install the probes: in a process of `nandoctor record`, as torch has been imported, or for a block of code."""
 
 import os
 
@@ -7,16 +7,25 @@ from .probes import checkpoint, clip, compiled, data, exit, forward, guards, los
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
-from .settings import from_environment
+from .settings import Settings, from_environment
 from .tracebacks import clean_uncaught, hide_hooks
+
+_armed: list[Run] = []  # at most one: what a forked child must not go on with
 
 
 def arm() -> Run:
-    """Begin to record this process. Called once by recording/inject."""
-    run = Run(Recorder(from_environment()))
+    """Begin to record this process until it ends. Called once by recording/inject."""
+    clean_uncaught()
+    run, alarms = install(from_environment())
+    exit.install(run, alarms)
+    return run
+
+
+def install(settings: Settings) -> tuple[Run, Alarms]:
+    """Everything but what happens at the end."""
+    run = Run(Recorder(settings))
     alarms = Alarms(run)
     weights = Weights(run)
-    clean_uncaught()
     hide_hooks()
     forward.install(run, alarms, weights.units)
     if run.recorder.settings.probe:
@@ -29,7 +38,19 @@ def arm() -> Run:
     checkpoint.install(run)
     saved.install(run)
     guards.install(run, alarms)
-    exit.install(run, alarms)
     compiled.install(run, alarms)
-    os.register_at_fork(after_in_child=lambda: setattr(run.recorder.guard, "on", False))
-    return run
+    _armed[:] = [run]
+    return run, alarms
+
+
+def disarm() -> None:
+    """Nothing of a recording that has ended may be kept alive."""
+    _armed.clear()
+
+
+def _forked() -> None:
+    for run in _armed:
+        run.recorder.guard.on = False
+
+
+os.register_at_fork(after_in_child=_forked)  # once: it cannot be taken back

@@ -72,9 +72,9 @@ class Names:
         self._layers: dict[int, Layer] = {}
         self._parents: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[nn.Module], str]] = {}
         self._on_model = on_model  # called with each new Model
-        register_module_module_registration_hook(self._registered)
+        register_module_module_registration_hook(self.registered)
 
-    def _registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
+    def registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
         if isinstance(child, nn.Module):
             self._parents[id(child)] = (weakref.ref(child), weakref.ref(parent), name)
 

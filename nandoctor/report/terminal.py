@@ -65,10 +65,10 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     others = diagnosis.findings if nobody_knows else diagnosis.findings[1:]
     if not full and diagnosis.reading is None:  # a log leaves many causes open, each of them faint
         others = tuple(finding for finding in others if finding.confidence > FAINT)
-    parts = [Part(tuple(_head(diagnosis))), Part(tuple(_state(diagnosis)))]
+    parts = [Part(tuple(head(diagnosis))), Part(tuple(state(diagnosis)))]
     if diagnosis.first_nonfinite is not None:
-        birth = _birth(diagnosis.first_nonfinite, full)
-        parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))
+        born = birth(diagnosis.first_nonfinite, full)
+        parts.append(Part(tuple(born[:2]), tuple((line,) for line in born[2:])))
     from_a_log = diagnosis.reading is not None
     if first is not None and (from_a_log or not nobody_knows):
         parts.append(_evidence(first, full))
@@ -87,7 +87,7 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     return [part for part in parts if part.lines]
 
 
-def _head(diagnosis: Diagnosis) -> list[str]:
+def head(diagnosis: Diagnosis) -> list[str]:
     if diagnosis.reading is not None and diagnosis.healthy:
         return _wrapped(diagnosis.reading.said, "")
     if diagnosis.reading is not None and diagnosis.verdict == "unknown":
@@ -104,7 +104,7 @@ def _head(diagnosis: Diagnosis) -> list[str]:
     return [*_wrapped(line, ""), *_wrapped(first.summary, "  ")]
 
 
-def _state(diagnosis: Diagnosis) -> list[str]:
+def state(diagnosis: Diagnosis) -> list[str]:
     """How the run ended, where that is worth a line."""
     run = diagnosis.run
     found = []
@@ -132,7 +132,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _birth(bad: Bad, full: bool) -> list[str]:
+def birth(bad: Bad, full: bool) -> list[str]:
     kind = bad.kind or "non-finite value"
     where = [f"step {bad.step}"]
     where += [

@@ -112,8 +112,11 @@ class LineMap:
         if number < len(calls) and len(calls[number]) == count:
             return calls[number][place]
         candidates = [lines[place] for lines in fitting]
-        if not candidates:  # another number of such nodes: only if all of them stand on one line
+        if not candidates:  # another number of such nodes: only if all of them stand on one line, and that is not in
+            # a package: Accelerate's own division of the loss says nothing of a new one in the user's code
             candidates = [line for lines in calls for line in lines]
+            if any(line.place.library_file for line in candidates):
+                return None
         answers = {(line.op, line.place.file, line.place.line): line for line in candidates}
         return next(iter(answers.values())) if len(answers) == 1 else None
 

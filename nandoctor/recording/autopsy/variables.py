@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -45,10 +45,9 @@ def left_behind() -> list[Tensor]:
     return [tensor for frame in user_frames()[:MAX_FRAMES] for tensor in scalars_with_graph(frame)]
 
 
-def at_exit() -> list[Tensor]:
+def at_exit(link: TracebackType | None) -> list[Tensor]:
     """Such tensors in the functions through which an uncaught exception went, and in the script itself."""
     found: list[Tensor] = []
-    link = getattr(sys, "last_traceback", None)
     while link is not None:
         if is_user_code(link.tb_frame.f_code):
             found = scalars_with_graph(link.tb_frame) + found

@@ -17,17 +17,17 @@ MAX_MESSAGE = 2_000  # characters
 
 def install(run: Run, alarms: Alarms) -> None:
     def at_exit() -> None:
-        finish(run, alarms)
+        """Python keeps the exception that it printed in sys.last_value: no excepthook of ours is needed."""
+        finish(run, alarms, getattr(sys, "last_value", None))
         run.recorder.close()
 
     atexit.register(run.recorder.guard("exit", at_exit))
 
 
-def finish(run: Run, alarms: Alarms) -> None:
-    """Python keeps the exception that it printed in sys.last_value: no excepthook of ours is needed."""
-    error = getattr(sys, "last_value", None)
+def finish(run: Run, alarms: Alarms, error: BaseException | None) -> None:
+    """`error`: what ended the training."""
     if run.recorder.writer is not None or error is not None:
-        for loss in variables.at_exit()[:1]:
+        for loss in variables.at_exit(error.__traceback__ if error is not None else None)[:1]:
             alarms.non_finite_loss(loss)
     if run.recorder.writer is not None:
         alarms.weights_at_the_end()
