@@ -39,5 +39,7 @@ def diagnose(path: str | os.PathLike[str] | None = None, *, mute: tuple[str, ...
 
         found = diagnose_log(chosen, muted)
     else:
-        found = diagnose_trace(open_trace(chosen), muted)
+        from nandoctor.logs.beside import with_state
+
+        found = with_state(diagnose_trace(open_trace(chosen), muted))
     return Diagnosis(**{field.name: getattr(found, field.name) for field in fields(found)})

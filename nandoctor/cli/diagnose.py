@@ -40,7 +40,9 @@ def diagnose(
 
         diagnosis = diagnose_log(path, muted)
     else:
-        diagnosis = diagnose_trace(open_trace(path), muted)
+        from nandoctor.logs.beside import with_state
+
+        diagnosis = with_state(diagnose_trace(open_trace(path), muted))
     text = json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
     _say(text)
     raise typer.Exit(0 if diagnosis.healthy else 1)

@@ -20,6 +20,8 @@ def clip(e: Evidence, max_norm: float, keep: bool = False) -> str:
     style, limit = e.style, decimal(max_norm)
     if style.hf_trainer:
         return f"TrainingArguments(..., max_grad_norm={limit})"
+    if style.lightning and style.manual:
+        return f"self.clip_gradients(optimizer, {limit}, 'norm')  # in training_step, before optimizer.step()"
     if style.lightning:
         return f"Trainer(..., gradient_clip_val={limit})"
     kept = "norm = " if keep else ""
