@@ -1,4 +1,4 @@
-"""A trainer_state.json in the folder of a trace: what Hugging Face's Trainer logged of the same run, and what it hid."""
+"""A trainer_state.json in the folder of a trace: what Hugging Face's Trainer logged, and what it hid."""
 
 import math
 from dataclasses import replace

@@ -153,6 +153,19 @@ def bfloat16(e: Evidence) -> str:
     return f"with torch.autocast(x.device.type, dtype=torch.bfloat16): output = {e.style.model}(x)"
 
 
+def master_weights(e: Evidence) -> str:
+    """Weights in float32, arithmetic in half where it is safe."""
+    kind = "bf16" if half_weights(e) == "bfloat16" else "fp16"
+    model = e.style.model
+    if e.style.hf_trainer:
+        return f"{model} = {model}.float(); args = TrainingArguments(..., {kind}=True)  # before Trainer(...)"
+    if e.style.lightning:
+        return f"Trainer(..., precision='{kind.removeprefix('fp')}-mixed')  # not '{kind.removeprefix('fp')}-true'"
+    if e.style.accelerate:
+        return f"{model} = {model}.float(); accelerator = Accelerator(mixed_precision='{kind}')  # before prepare"
+    return f"{model} = {model}.float()  # before the optimizer is made; then autocast around forward and loss"
+
+
 def grad_scaler(e: Evidence, **arguments: float) -> str:
     """Without a device it is made for CUDA, and does nothing where there is none."""
     device = ["'cpu'"] if e.style.torch is not None and e.style.cuda is None and "rocm" not in e.style.torch else []

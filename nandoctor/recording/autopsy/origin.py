@@ -207,9 +207,9 @@ class Origin:
         line = self._module_line(layer)
         if line is not None and line.op:
             return line.op
-        module = layer.ref()
+        module = layer.ref()  # a user's class is no operation
         known = module is None or type(module).__module__.startswith("torch.nn.")
-        return MODULE_OPERATIONS.get(layer.kind, layer.kind.lower()) if known else None  # a user's class is no operation
+        return MODULE_OPERATIONS.get(layer.kind, layer.kind.lower()) if known else None
 
     def first_birth(self) -> Birth | None:
         return next((birth for birth in self.run.births if birth.inputs_finite), None)

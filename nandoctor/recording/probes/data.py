@@ -23,6 +23,7 @@ def install(run: Run, alarms: Alarms) -> None:
     recorder = run.recorder
     numbers: dict[int, int] = {}  # id of a data set -> its number
     begun: dict[int, int] = {}  # iterations begun over it
+    trained_on: set[int | None] = set()  # numbers of data sets
     handed_out_next: list[BadTensor] = []  # found in the batch drawn last
 
     def drawing(iterator: Any) -> None:
@@ -39,7 +40,7 @@ def install(run: Run, alarms: Alarms) -> None:
         run.loader_seen = True
         if not recorder.governor.whole:
             alarms.drawn_without_backward()
-        before, mode = len(run.bad_data), mode_of_draw(run)
+        before, mode = len(run.bad_data), mode_of_draw(run, numbers.get(id(iterator._dataset)), trained_on)
         for path, tensor in tensors(batch):
             record(run, path, tensor, mode)
         handed_out_next[:] = run.bad_data[before:]
@@ -49,12 +50,17 @@ def install(run: Run, alarms: Alarms) -> None:
     )
 
 
-def mode_of_draw(run: Run) -> str:
-    """Validation draws under no_grad (Lightning) or after model.eval() (the HF Trainer, most loops)."""
+def mode_of_draw(run: Run, dataset: int | None, trained_on: set[int | None]) -> str:
+    """Validation draws under no_grad (Lightning) or after model.eval() (the HF Trainer, most loops).
+
+    The first training batches after an evaluation may be drawn before model.train(): their data set is known by then.
+    """
     if not is_grad_enabled():
         return "eval"
     tops = [top for model in run.names.models if model.parameters and (top := model.ref()) is not None]
-    return "eval" if tops and not any(top.training for top in tops) else "train"
+    if any(top.training for top in tops):
+        trained_on.add(dataset)
+    return "eval" if tops and dataset not in trained_on else "train"
 
 
 def record(run: Run, path: str, tensor: Tensor, mode: str) -> None:

@@ -52,7 +52,8 @@ class Tiny(PreTrainedModel):
 arguments = TrainingArguments(
     "out", max_steps=24, per_device_train_batch_size=8, gradient_accumulation_steps=2, learning_rate=1e-3,
     logging_steps=4, eval_strategy="steps", eval_steps=8, save_strategy="no", report_to=[], disable_tqdm=True,
-    use_cpu=True, max_grad_norm=0.5, lr_scheduler_type="cosine", warmup_steps=4, bf16=True, train_sampling_strategy="sequential",
+    use_cpu=True, max_grad_norm=0.5, lr_scheduler_type="cosine", warmup_steps=4, bf16=True,
+    train_sampling_strategy="sequential",
 )
 torch.manual_seed(0)
 model = Tiny(GPT2Config(vocab_size=64, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0))
