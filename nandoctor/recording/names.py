@@ -158,7 +158,24 @@ class Names:
         ]
 
     def parameter(self, parameter: Any) -> tuple[str, str | None]:
-        """(name, class of its module) of a parameter; ("", None) if no known model holds it."""
+        """(name, class of its module) of a parameter; ("", None) if no known model holds it.
+
+        Lightning steps its optimizer, and LBFGS is stepped, before the model was ever called: then it is looked for.
+        """
+        found = self._held(parameter)
+        if not found[0] and (module := self._owner(parameter)) is not None:
+            self.layer(module)
+            found = self._held(parameter)
+        return found
+
+    def _owner(self, parameter: Any) -> nn.Module | None:
+        for reference, _, _ in list(self._parents.values()):
+            module = reference()
+            if module is not None and any(held is parameter for held in module._parameters.values()):
+                return module
+        return None
+
+    def _held(self, parameter: Any) -> tuple[str, str | None]:
         for model in self.models:
             known = model.parameters.get(id(parameter))
             module = known.module() if known is not None else None
