@@ -15,13 +15,14 @@ from real.cases import CASES, Case
 DOCS = Path(__file__).parents[1] / "docs" / "real-programs.md"
 NANDOCTOR = (sys.executable, "-m", "nandoctor")
 TIMEOUT = 600
-PACKAGES = ("torch", "lightning", "transformers", "accelerate", "pytorch-tabnet", "skorch", "stable-baselines3", "pykeen",
-            "pytorch-forecasting", "torch-geometric")  # fmt: skip
+PACKAGES = ("torch", "lightning", "transformers", "accelerate", "pytorch-tabnet", "skorch", "stable-baselines3",
+            "pykeen", "pytorch-forecasting", "torch-geometric")  # fmt: skip
 HEAD = """# Programs that nobody here wrote
 
-`make real` installs the packages below into an environment of its own, runs training code that they ship, once as it is and once
-made sick by its command line, its configuration or its data alone, and scores what `nandoctor record` and `nandoctor diagnose` say.
-Where a package has no command, a driver of a few lines in `real/drivers` hands it the data. Written by `make real`; with {with_}.
+`make real` installs the packages below into an environment of its own, runs training code that they ship, once as it is
+and once made sick by its command line, its configuration or its data alone, and scores what `nandoctor record` and
+`nandoctor diagnose` say. Where a package has no command, a driver of a few lines in `real/drivers` hands it the data.
+Written by `make real`; with {with_}.
 
 | whose code trains | changed | planted | verdict | steps | first non-finite value | right |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -223,12 +223,13 @@ def split_said(stderr: str) -> tuple[str, str]:
 def _environment_key() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    versions = []
-    for name in ("torch", "lightning", "pytorch_lightning", "transformers", "accelerate"):
+    def held(name: str) -> str:
         try:
-            versions.append(version(name))
+            return version(name)
         except PackageNotFoundError:
-            versions.append("none")
+            return "none"
+
+    versions = [held(name) for name in ("torch", "lightning", "pytorch_lightning", "transformers", "accelerate")]
     epilogue = (TESTS / "epilogue" / "sitecustomize.py").read_text()
     return f"{sys.version} {versions} {epilogue}"
 

@@ -1,4 +1,4 @@
-"""torch-geometric's GraphGym, as in its graphgym/main.py, on a data set of its own makers; the rest is the YAML file."""
+"""torch-geometric's GraphGym, as in its graphgym/main.py, on a data set that it makes; the rest is in the YAML."""
 
 import logging
 

@@ -216,7 +216,7 @@ def test_under_nandoctor_record_the_process_is_recorded_once(here):
 
 
 def test_a_process_that_ends_inside_leaves_a_whole_trace(here):
-    program = PROGRAM.replace("print(recording.path)", "").replace("with nandoctor.record", "recording = nandoctor.record")
+    program = PROGRAM.replace("print(recording.path)", "").replace("with nandoctor.rec", "recording = nandoctor.rec")
     program = program.replace(" as recording:", "; recording.begin()\nif True:")
     (here / "train.py").write_text(program)
     done = subprocess.run([sys.executable, "train.py"], cwd=here, capture_output=True, text=True)

@@ -10,7 +10,7 @@ from ..frames import user_place
 from ..incident import Incident, Place
 from ..names import Layer
 from ..quiet import quiet
-from ..run import Run
+from ..run import Run, sequence_number
 from ..stats import is_bad
 from . import variables
 from .births import kind_of
