@@ -1,4 +1,7 @@
-"""`python -m real [NAME ...]`: runs the programs recorded, scores the verdicts, writes docs/real-programs.md."""
+"""`python -m real [NAME ...]`: runs the programs recorded, scores the verdicts, writes docs/real-programs.md.
+
+What a run gave is kept in .cache/real; with names only those are run again, and the page is written of all.
+"""
 
 import json
 import os
@@ -13,6 +16,7 @@ from typing import Any
 from real.cases import CASES, Case
 
 DOCS = Path(__file__).parents[1] / "docs" / "real-programs.md"
+KEPT = Path(__file__).parents[1] / ".cache" / "real"
 NANDOCTOR = (sys.executable, "-m", "nandoctor")
 TIMEOUT = 600
 PACKAGES = ("torch", "lightning", "transformers", "accelerate", "pytorch-tabnet", "skorch", "stable-baselines3",
@@ -77,16 +81,19 @@ def run(case: Case) -> Outcome:
 
 
 def main(wanted: list[str]) -> int:
-    outcomes = []
+    KEPT.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         if not wanted or case.name in wanted:
-            outcomes.append(run(case))
-            print(case.name, outcomes[-1].row(), flush=True)
-            if not outcomes[-1].right:
-                print(outcomes[-1].said, file=sys.stderr)
+            outcome = run(case)
+            (KEPT / f"{case.name}.json").write_text(json.dumps([outcome.exit_code, outcome.found]))
+            print(case.name, outcome.row(), flush=True)
+            if not outcome.right:
+                print(outcome.said, file=sys.stderr)
+    files = [(case, KEPT / f"{case.name}.json") for case in CASES]
+    outcomes = [Outcome(case, *json.loads(file.read_text()), "") for case, file in files if file.exists()]
     right = sum(outcome.right for outcome in outcomes)
     print(f"{right} of {len(outcomes)} right")
-    if not wanted:
+    if len(outcomes) == len(CASES):
         programs = len({outcome.case.code for outcome in outcomes})
         score = f"\n{right} of {len(outcomes)} verdicts are right, on {programs} programs.\n"
         versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)

@@ -154,7 +154,8 @@ def birth(bad: Bad, full: bool) -> list[str]:
         text = f"    {bad.text.strip()}" if bad.text else ""
         found.append(_cut(f"  {bad.file}:{bad.line}{text}"))
     if bad.library_file:
-        found.append(_cut(f"  inside {bad.library_file}:{bad.library_line}"))
+        package = re.split(r"(?:site|dist)-packages[/\\]", bad.library_file)[-1]  # where it is installed tells nothing
+        found.append(_cut(f"  inside {package}:{bad.library_line}"))
     operands = bad.operands if full else bad.operands[:3]
     for operand in operands:
         bits = f", {operand.nan} nan, {operand.inf} inf" if operand.nan or operand.inf else ""
