@@ -74,7 +74,7 @@ def learn_parents(names: Names) -> None:
         if not issubclass(type(thing), nn.Module):  # not isinstance: a proxy answers it by running code of its own
             continue
         for name, child in list((vars(thing).get("_modules") or {}).items()):
-            names.registered(thing, name, child)
+            names._registered(thing, name, child)
 
 
 def recorded_already() -> bool:

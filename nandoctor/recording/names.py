@@ -72,9 +72,9 @@ class Names:
         self._layers: dict[int, Layer] = {}
         self._parents: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[nn.Module], str]] = {}
         self._on_model = on_model  # called with each new Model
-        register_module_module_registration_hook(self.registered)
+        register_module_module_registration_hook(self._registered)
 
-    def registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
+    def _registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
         if isinstance(child, nn.Module):
             self._parents[id(child)] = (weakref.ref(child), weakref.ref(parent), name)
 
@@ -158,22 +158,11 @@ class Names:
         ]
 
     def parameter(self, parameter: Any) -> tuple[str, str | None]:
-        """(name, class of its module) of a parameter; ("", None) if no known model holds it.
-
-        Lightning steps its optimizer, and LBFGS is stepped, before the model was ever called: then it is looked for.
-        """
+        """(name, class of its module) of a parameter; ("", None) if no module that was seen holds it."""
         found = self._held(parameter)
-        if not found[0] and (module := self._owner(parameter)) is not None:
-            self.layer(module)
-            found = self._held(parameter)
+        if not found[0] and self._discover(parameter):
+            return self._held(parameter)
         return found
-
-    def _owner(self, parameter: Any) -> nn.Module | None:
-        for reference, _, _ in list(self._parents.values()):
-            module = reference()
-            if module is not None and any(held is parameter for held in module._parameters.values()):
-                return module
-        return None
 
     def _held(self, parameter: Any) -> tuple[str, str | None]:
         for model in self.models:
@@ -184,6 +173,15 @@ class Names:
             if dict(module._parameters.items()).get(known.leaf) is parameter:
                 return model.prefixed(known.path), type(module).__name__
         return "", None
+
+    def _discover(self, parameter: Any) -> bool:
+        """Learn the model of a parameter whose modules were never called before our eyes: Lightning steps first."""
+        for child, parent, _ in list(self._parents.values()):
+            for module in (child(), parent()):
+                if module is not None and any(value is parameter for value in module._parameters.values()):
+                    self.layer(module)
+                    return True
+        return False
 
 
 def _user_modules(top: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -236,3 +236,20 @@ def test_layers_are_chosen_as_on_the_command_line(here):
         train(Net(), 3)
     rows = nandoctor.read_trace(here / "run.parquet")
     assert set(rows[rows.kind == "activation"].layer) == {"head"}
+
+
+def test_an_optimizer_that_steps_before_the_model_was_called_knows_its_parameters(here):
+    net = Net()
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(torch.ones(4, 4)).pow(2).mean()
+        loss.backward()
+        return loss
+
+    with nandoctor.record(quiet=True) as recording:
+        for _ in range(3):
+            optimizer.step(closure)
+    rows = nandoctor.read_trace(recording.path)
+    assert {"encoder.weight", "head.bias"} <= set(rows[rows.kind == "parameter_gradient"].layer)
