@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nandoctor.causes.remedies import code_lines
-from tests.builders import HEALTHY
+from tests.causes.patients import HEALTHY
 
 LIGHTNING = dict(lightning=True)
 MANUAL = dict(lightning=True, manual=True)
