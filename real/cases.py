@@ -82,14 +82,15 @@ def series(folder: Path) -> None:
     (folder / "series.csv").write_text("\n".join(lines))
 
 
-def graphs(lr: float) -> Callable[[Path], None]:
+def graphs(optimizer: str, lr: float) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / "graph.yaml").write_text(
             "out_dir: out\naccelerator: cpu\ndataset:\n  format: fake\n  name: fake\n  task: node\n"
             "  task_type: classification\ntrain:\n  batch_size: 8\n  eval_period: 50\n"
             "model:\n  type: gnn\n  loss_fun: cross_entropy\ngnn:\n  layers_pre_mp: 1\n  layers_mp: 2\n"
             "  layers_post_mp: 1\n  dim_inner: 16\n  layer_type: gcnconv\n  stage_type: stack\n  batchnorm: false\n"
-            f"optim:\n  optimizer: sgd\n  base_lr: {lr}\n  max_epoch: 40\n  scheduler: none\n  weight_decay: 0.0\n"
+            f"optim:\n  optimizer: {optimizer}\n  base_lr: {lr}\n  max_epoch: 40\n  scheduler: none\n"
+            "  weight_decay: 0.0\n"
         )
 
     return write
@@ -134,8 +135,8 @@ CASES = (
     Case("ppo-lr", OF_PPO, driver("ppo", "learning_rate=1e4"), None, LR, "learning_rate 1e4"),
     Case("deepar", OF_DEEPAR, driver("deepar", "series.csv", "0.01"), series),
     Case("deepar-lr", OF_DEEPAR, driver("deepar", "series.csv", "1e4"), series, LR, "learning_rate 1e4"),
-    Case("graphgym", OF_GRAPHGYM, driver("graphgym", "--cfg", "graph.yaml"), graphs(0.01)),
-    Case("graphgym-lr", OF_GRAPHGYM, driver("graphgym", "--cfg", "graph.yaml"), graphs(1e6), LR,
+    Case("graphgym", OF_GRAPHGYM, driver("graphgym", "--cfg", "graph.yaml"), graphs("adam", 0.01)),
+    Case("graphgym-lr", OF_GRAPHGYM, driver("graphgym", "--cfg", "graph.yaml"), graphs("adam", 1e6), LR,
          "base_lr 1e6 in its YAML"),
     Case("pykeen", OF_PYKEEN, pykeen("0.5"), None),
     Case("pykeen-lr", OF_PYKEEN, pykeen("1e9"), None, LR, "--learning-rate 1e9"),

@@ -49,14 +49,20 @@ def at_exit(link: TracebackType | None) -> list[Tensor]:
     """Such tensors in the functions through which an uncaught exception went, and in the script itself."""
     found: list[Tensor] = []
     while link is not None:
-        if is_user_code(link.tb_frame.f_code):
-            found = scalars_with_graph(link.tb_frame) + found
+        frame = link.tb_frame
+        found = (scalars_with_graph(frame) if is_user_code(frame.f_code) else _bare_losses(frame)) + found
         link = link.tb_next
     main = sys.modules.get("__main__")
     for value in list(vars(main).values())[:MAX_VALUES] if main is not None else []:
         if isinstance(value, Tensor) and value.grad_fn is not None and value.numel() == 1 and _bad_scalar(value):
             found.append(value)
     return found
+
+
+def _bare_losses(frame: FrameType) -> list[Tensor]:
+    """A package's own guard has raised: its loss is a plain variable. What else it holds is not looked into."""
+    values = [value for value in list(frame.f_locals.values())[:MAX_VALUES] if isinstance(value, Tensor)]
+    return [value for value in values if value.grad_fn is not None and value.numel() == 1 and _bad_scalar(value)]
 
 
 def _bad_scalar(tensor: Tensor) -> bool:
