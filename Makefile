@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test check samples docs screenshots diagnose-large overhead-demo overhead accuracy remedies cure clean
+.PHONY: help demo test real check samples docs screenshots diagnose-large overhead-demo overhead accuracy remedies cure clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,6 +49,16 @@ demo: $(VENV)/.with-demo  ## record a training that goes NaN, name the cause, dr
 test: $(VENV)/.with-test  ## run the whole test suite
 	$(BIN)/python -m pytest -q $(TEST_ARGS)
 
+# its own environment: what these packages ask for must not decide what the tests run with
+$(VENV)-real/.with-real: $(NEEDS)
+	$(PYTHON) -m venv $(VENV)-real
+	@echo "installing into $(VENV)-real, once; torch and ten packages"
+	$(VENV)-real/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[torch,real]'
+	@touch $@
+
+real: $(VENV)-real/.with-real  ## programs of other people, made sick by command line, config or data: docs/real-programs.md
+	$(VENV)-real/bin/python -m real $(REAL_ARGS)
+
 check: $(VENV)/.with-check  ## ruff, mypy --strict, and the test suite
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -84,5 +94,5 @@ accuracy: $(VENV)/.with-test  ## how often the verdict is right, on the reported
 	$(BIN)/python -m clinic.accuracy $(CLINIC_ARGS)
 
 clean:  ## remove the venv, caches and what the demo wrote
-	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-real demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

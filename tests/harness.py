@@ -172,16 +172,16 @@ class Workplace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run_plain(program: str) -> Run:
-    """The program alone; kept under .cache/plain by its hash and torch's version."""
-    key = hashlib.sha256((program + _environment_key()).encode()).hexdigest()[:24]
+def run_plain(program: str, launcher: Sequence[str] = ("python",)) -> Run:
+    """The program alone; kept under .cache/plain by its hash and the versions of what it imports."""
+    key = hashlib.sha256((program + " ".join(launcher) + _environment_key()).encode()).hexdigest()[:24]
     kept = CACHE / f"{key}.json"
     place = Workplace(program)
     try:
         if kept.exists():
             found = json.loads(kept.read_text())
         else:
-            done, digest = place.execute([sys.executable, place.file])
+            done, digest = place.execute([*launcher, place.file])
             found = {"stdout": place.mask(done.stdout), "stderr": place.mask(done.stderr),
                      "exit_code": done.returncode, "digest": digest}  # fmt: skip
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -193,12 +193,12 @@ def run_plain(program: str) -> Run:
         place.remove()
 
 
-def run_recorded(program: str, keep: Path) -> Run:
+def run_recorded(program: str, keep: Path, launcher: Sequence[str] = ("python",)) -> Run:
     """The program under `nandoctor record`; its trace is moved to `keep`."""
     place = Workplace(program)
     try:
         trace = place.folder / "run.parquet"
-        command = [sys.executable, "-m", "nandoctor", "record", "-o", str(trace), "--", "python", place.file]
+        command = [sys.executable, "-m", "nandoctor", "record", "-o", str(trace), "--", *launcher, place.file]
         done, digest = place.execute(command)
         stderr = place.mask(done.stderr)
         own, said = split_said(stderr)
@@ -221,10 +221,17 @@ def split_said(stderr: str) -> tuple[str, str]:
 
 
 def _environment_key() -> str:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
+    def held(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "none"
+
+    versions = [held(name) for name in ("torch", "lightning", "pytorch_lightning", "transformers", "accelerate")]
     epilogue = (TESTS / "epilogue" / "sitecustomize.py").read_text()
-    return f"{sys.version} {version('torch')} {epilogue}"
+    return f"{sys.version} {versions} {epilogue}"
 
 
 def diagnose(trace: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ MAX_FILE_LINES = 300
 # before seven pictures and a graph autopsy were in; the twenty causes with a remedy for every row of the documents,
 # logs without a trace, the comparison of two runs and the forked probe brought it from 10,000 to 15,500; active mode
 # with its treatments, and the patches that make them permanent, are 2,700 more, the governor and the memory of graphs
-# that it needs 400, ranks of distributed trainings, DTensor, compiled regions and checkpointed blocks 1,300
-MAX_CODE_LINES = 20_500
+# that it needs 400, ranks of distributed trainings, DTensor, compiled regions and checkpointed blocks 1,300,
+# recording in code and callbacks 500
+MAX_CODE_LINES = 21_500
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
@@ -39,7 +40,10 @@ MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "trace": {"errors"},
     "errors": set(),
     "version": set(),
-    "__init__": {"diagnosis", "trace"},
+    "blocks": {"launch", "recording", "trace"},
+    "callbacks": {"blocks", "launch"},
+    "notebook": {"diagnosis", "logs", "report", "trace"},
+    "__init__": {"blocks", "notebook", "callbacks", "trace"},
     "__main__": {"cli"},
 }
 ONLY_IN = {  # third party -> places that may import it
@@ -52,7 +56,10 @@ ONLY_IN = {  # third party -> places that may import it
     "pandas": ("trace/frame", "cli/", "report/", "logs/tabular"),
     "tensorboard": ("logs/events",),
 }
-RELATIVE = ("recording/", "treat/", "trace/rows.py", "trace/table.py", "evidence/", "causes/", "trace/schema.py", "trace/spool.py", "trace/trace.py")
+RELATIVE = (
+    "recording/", "treat/", "evidence/", "causes/", "trace/rows.py", "trace/table.py", "trace/schema.py",
+    "trace/spool.py", "trace/trace.py",
+)  # fmt: skip
 LATE = ("pandas", "pyarrow", "matplotlib", "tensorboard", "nandoctor.trace.parquet")
 HEAVY = {"pandas", "pyarrow", "matplotlib", "typer", "rich", "nandoctor"}
 

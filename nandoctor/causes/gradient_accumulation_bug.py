@@ -69,6 +69,8 @@ def _undivided(e: Evidence, collected: Accumulation) -> list[Clue]:
     count, divisor = collected.backwards, collected.divisor
     if count is None or count < 2 or collected.optimizers > 1:
         return []
+    if e.style.hf_trainer:  # it divides by the labels of all batches of a step, inside the model's loss
+        return []
     if divisor is not None and divisor >= DIVIDED * count:
         return []
     if not (failed(e) or swings(e) or learned_little(e)):

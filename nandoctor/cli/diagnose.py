@@ -53,11 +53,13 @@ def diagnose(
 
         diagnosis = diagnose_log(path, muted)
     else:
+        from nandoctor.logs.beside import with_state
+
         found = opened(path)
         if isinstance(found, RankTraces):
             diagnosis = diagnose_ranks(found, muted)
         else:
-            diagnosis = diagnose_trace(found, muted)
+            diagnosis = with_state(diagnose_trace(found, muted))
     if patch:
         _say_patch(diagnosis)
         raise typer.Exit(0 if diagnosis.healthy else 1)

@@ -42,7 +42,8 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         batches = given  # no DataLoader: what the model was given
     if len(batches) == 0 and len(labels) == 0:
         return None
-    batches = batches[(batches["mode"] == 0) & ~np.isin(batches["dtype"], WHOLE)]
+    batches, labels = _of_training(batches), _of_training(labels)
+    batches = batches[~np.isin(batches["dtype"], WHOLE)]
     loudest: tuple[float, str | None, float, int] | None = None
     loud = 0
     for subject in np.unique(batches["subject"]):
@@ -76,6 +77,12 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         negative_labels=_where(trace, below),
         all_ignored=_where(trace, empty),
     )
+
+
+def _of_training(rows: Rows) -> Rows:
+    """All of them where the model was never in training mode: then evaluation and training are not told apart."""
+    own = rows[rows["mode"] == 0]
+    return own if len(own) else rows
 
 
 def _absmax(rows: Rows) -> Floats:

@@ -35,6 +35,7 @@ class Style:
     schedule: bool  # the learning rate moves
     attention: bool
     lightning: bool = False
+    manual: bool = False  # Lightning's manual optimization: its Trainer neither clips nor steps
     hf_trainer: bool = False
     unscales: bool = False  # the program calls unscale_ itself
     model: str = "model"  # the variable that holds the only model
@@ -61,6 +62,7 @@ def gather(trace: Trace) -> Style:
     return Style(
         accelerate="accelerate" in used,
         lightning="lightning" in used,
+        manual=any(note.get("manual") is True for note in trace.notes_of("model")),
         hf_trainer="hf_trainer" in used,
         scaler=len(trace.rows("scaler")) > 0,
         unscales=_unscales(trace),

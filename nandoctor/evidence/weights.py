@@ -47,7 +47,7 @@ def gather(trace: Trace) -> Weights | None:
         owner = kinds.get(name.rpartition(".")[0], "")
         fan_in, count = math.prod(shape[1:]), math.prod(shape)
         table = owner.startswith("Embedding")
-        if row["norm"] == 0 and owner.startswith(FAN_IN):
+        if row["norm"] == 0 and len(shape) > 1 and owner.startswith(FAN_IN):  # a bias may well be 0
             zero = zero or name
         if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue

@@ -26,6 +26,11 @@ NO_TRAINING = (
     "and no optimizer.step() was called in it.",
     "nandoctor: a trace begins at the first of them; torch.autograd.grad with updates by hand is not recorded.",
 )
+EMPTY_BLOCK = (
+    "nandoctor: nothing was recorded, no trace was written: "
+    "no backward() and no optimizer.step() was called in the block."
+)
+RECORDED_ALREADY = "nandoctor: this process is recorded already; the block inside it writes no trace of its own."
 
 
 def say(*lines: str) -> None:
@@ -62,6 +67,11 @@ def wrote(outputs: Sequence[str]) -> list[str]:
         trainings[where] = trainings.get(where, 0) + ranks
     lines = [f"nandoctor: wrote {near(path)}{f', {count} ranks' if count else ''}" for path, count in trainings.items()]
     return [*lines, f"nandoctor: next: nandoctor diagnose {shlex.quote(near(list(trainings)[-1]))}"]
+
+
+def wrote_here(output: str) -> list[str]:
+    """The same for a block of code: the next line is Python."""
+    return [f"nandoctor: wrote {near(output)}", f"nandoctor: next: nandoctor.diagnose({near(output)!r})"]
 
 
 def still_recording(spool: str, pid: object) -> str:

@@ -1,5 +1,6 @@
-"""torch has just been imported: read the settings and install the probes."""
+"""Install the probes: in a process of `nandoctor record`, as torch has been imported, or for a block of code."""
 
+import os
 from typing import Any
 
 from .autopsy.incidents import Alarms
@@ -21,16 +22,25 @@ from .probes import (
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
-from .settings import from_environment
+from .settings import Settings, from_environment
 from .tracebacks import clean_uncaught, hide_hooks
+
+_armed: list[Run] = []  # at most one: what a forked child must not go on with
 
 
 def arm() -> Run:
-    """Begin to record this process. Called once by recording/inject."""
-    run = Run(Recorder(from_environment()))
+    """Begin to record this process until it ends. Called once by recording/inject."""
+    clean_uncaught()
+    run, alarms = install(from_environment())
+    exit.install(run, alarms)
+    return run
+
+
+def install(settings: Settings) -> tuple[Run, Alarms]:
+    """Everything but what happens at the end."""
+    run = Run(Recorder(settings))
     alarms = Alarms(run)
     weights = Weights(run)
-    clean_uncaught()
     hide_hooks()
     forward.install(run, alarms, weights.units)
     if run.recorder.settings.probe:
@@ -44,12 +54,11 @@ def arm() -> Run:
     checkpoint.install(run)
     saved.install(run)
     guards.install(run, alarms)
-    exit.install(run, alarms)
     compiled.install(run, alarms)
     replicas.install(run)
     if rounds is not None:
         rounds.follow(alarms)
-    return run
+    return run, alarms
 
 
 def begin_treating(run: Run) -> Any:
@@ -59,3 +68,21 @@ def begin_treating(run: Run) -> Any:
     from ..treat.rounds import begin
 
     return begin(run)
+
+
+def off_in_forks(run: Run) -> None:
+    """A block of code is recorded in its own process alone."""
+    _armed[:] = [run]
+
+
+def disarm() -> None:
+    """Nothing of a recording that has ended may be kept alive."""
+    _armed.clear()
+
+
+def _forked() -> None:
+    for run in _armed:
+        run.recorder.guard.on = False
+
+
+os.register_at_fork(after_in_child=_forked)  # once: it cannot be taken back

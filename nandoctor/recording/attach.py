@@ -8,9 +8,11 @@ tracebacks.py takes out of an uncaught exception before Python prints it.
 import functools
 import os
 from collections.abc import Callable
+from functools import partial
 from types import CodeType, ModuleType
 from typing import Any
 
+UNDO: list[Callable[[], None]] = []  # takes back what was put into torch's classes and modules, newest last
 OUR_CALL = "<nandoctor>"  # name of a frame of ours that stands in the user's file
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -44,8 +46,20 @@ def watch_method(owner: type, name: str, seen: Callable[[Any], None]) -> None:
     """Call `seen(instance)` whenever owner().name is looked up. Nothing happens where torch has no such method."""
     for base in owner.__mro__:
         if name in base.__dict__:
-            setattr(owner, name, Watched(base.__dict__[name], seen))
+            watched = Watched(base.__dict__[name], seen)
+            UNDO.append(partial(_restore_method, owner, name, watched, owner.__dict__.get(name)))
+            setattr(owner, name, watched)
             return
+
+
+def _restore_method(owner: type, name: str, watched: Watched, own: Any) -> None:
+    """`own`: None where the method is inherited. What somebody else has put over ours stays."""
+    if owner.__dict__.get(name) is not watched:
+        return
+    if own is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, own)
 
 
 def wrap_function(
@@ -71,7 +85,13 @@ def wrap_function(
     PASSING.add(wrapper.__code__)  # type: ignore[attr-defined]
     for place in places:
         if getattr(place, name, None) is original:
+            UNDO.append(partial(_restore_function, place, name, wrapper, original))
             setattr(place, name, wrapper)
+
+
+def _restore_function(place: Any, name: str, wrapper: Any, original: Any) -> None:
+    if getattr(place, name, None) is wrapper:
+        setattr(place, name, original)
 
 
 def watch_lookup(module: ModuleType, names: tuple[str, ...], seen: Callable[[], Any]) -> None:
@@ -86,9 +106,20 @@ def watch_lookup(module: ModuleType, names: tuple[str, ...], seen: Callable[[], 
 
         def write(owner: ModuleType, value: Any) -> None:
             setattr(type(owner), name, property(lambda _: value, write))
+            written[name] = value
 
         FRAMES.add(read.__code__)
         return property(read, write)
 
+    written: dict[str, Any] = {}  # what the program has put in the place of these functions meanwhile
+    plain = type(module)
+
+    def restore() -> None:
+        if type(module) is watching:
+            module.__class__ = plain
+        vars(module).update(written)
+
     fields = {name: watched(name, vars(module)[name]) for name in names if name in vars(module)}
-    module.__class__ = type(type(module).__name__, (type(module),), fields)
+    watching = type(plain.__name__, (plain,), fields)
+    UNDO.append(restore)
+    module.__class__ = watching

@@ -185,7 +185,7 @@ class Names:
         return "", None
 
     def _discover(self, parameter: Any) -> bool:
-        """Learn the model of a parameter whose modules were never called before our eyes: compiled, or by functions."""
+        """Learn the model of a parameter whose modules were never called before our eyes: compiled, stepped first."""
         for child, parent, _ in list(self._parents.values()):
             for module in (child(), parent()):
                 if module is not None and any(value is parameter for value in module._parameters.values()):

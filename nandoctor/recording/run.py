@@ -80,6 +80,7 @@ class Run:
     names: Names = field(init=False)
     thread: PerThread = field(default_factory=PerThread)
     calls: list[Call] = field(default_factory=list)  # since the last backward
+    older: list[Call] = field(default_factory=list)  # of the graph before
     stale: bool = False  # a backward has run: the next root call begins a new graph
     mode: str = "train"
     births: list[Birth] = field(default_factory=list)  # of the current graph
@@ -114,7 +115,8 @@ class Run:
     def begin_graph(self) -> None:
         """First root call after a backward: what was kept of the last graph goes."""
         self.stale = False
-        self.calls = []  # the old list may be remembered: autopsy/recall.py
+        # a GAN's generator ran before the critic's backward, and is used by the next; autopsy/recall.py remembers lists
+        self.older, self.calls = self.calls, []
         self.births.clear()
         self.bad_outputs.clear()
         self.flags.clear()
@@ -122,7 +124,7 @@ class Run:
     def locate(self, number: int) -> Call | None:
         """The innermost module call that made the graph node with this sequence number."""
         best: Call | None = None
-        for call in self.calls:
+        for call in (*self.older, *self.calls):
             if call.start <= number < call.end and (best is None or call.end - call.start <= best.end - best.start):
                 if best is None or call.start >= best.start:
                     best = call
@@ -152,6 +154,7 @@ class Run:
             "model",
             name=model.variable,
             kind=class_name(top),
+            manual=vars(top).get("_automatic_optimization") is False,  # Lightning's: the user calls step himself
             tree=[[path, class_name(module), module.training] for path, module in self.names.modules(top)],
             parameters=[[path, list(shape), *rest] for path, shape, *rest in self.names.parameters(model)],
         )

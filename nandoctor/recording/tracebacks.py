@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as modules
 
-from .attach import FRAMES, HERE, OUR_CALL
+from .attach import FRAMES, HERE, OUR_CALL, UNDO
 
 OURS: set[int] = set()  # ids of our handles in torch's global hook registries
 _DISPATCH = torch.overrides.handle_torch_function.__code__
@@ -52,6 +52,7 @@ def hide_hooks() -> None:
         return any(key not in OURS for registry in _REGISTRIES for key in registry)
 
     modules._has_any_global_hook = others
+    UNDO.append(lambda: setattr(modules, "_has_any_global_hook", original))
 
 
 def clean(link: TracebackType | None) -> None:

@@ -65,12 +65,12 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     others = diagnosis.findings if nobody_knows else diagnosis.findings[1:]
     if not full and diagnosis.reading is None:  # a log leaves many causes open, each of them faint
         others = tuple(finding for finding in others if finding.confidence > FAINT)
-    parts = [Part(tuple(_head(diagnosis))), Part(tuple(_state(diagnosis)))]
+    parts = [Part(tuple(head(diagnosis))), Part(tuple(state(diagnosis)))]
     if diagnosis.evidence.treated:
         parts.append(_listed("What was done while it ran", treatment.lines(diagnosis.evidence.treated, full), None))
     if diagnosis.first_nonfinite is not None:
-        birth = _birth(diagnosis.first_nonfinite, full, diagnosis.run)
-        parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))
+        born = birth(diagnosis.first_nonfinite, full, diagnosis.run)
+        parts.append(Part(tuple(born[:2]), tuple((line,) for line in born[2:])))
     if diagnosis.across_ranks:
         parts.append(_listed(f"The {diagnosis.run.ranks} ranks beside each other", diagnosis.across_ranks, None))
     from_a_log = diagnosis.reading is not None
@@ -91,7 +91,7 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     return [part for part in parts if part.lines]
 
 
-def _head(diagnosis: Diagnosis) -> list[str]:
+def head(diagnosis: Diagnosis) -> list[str]:
     if diagnosis.reading is not None and diagnosis.healthy:
         return _wrapped(diagnosis.reading.said, "")
     if diagnosis.reading is not None and diagnosis.verdict == "unknown":
@@ -110,7 +110,7 @@ def _head(diagnosis: Diagnosis) -> list[str]:
     return [*_wrapped(line, ""), *_wrapped(first.summary, "  ")]
 
 
-def _state(diagnosis: Diagnosis) -> list[str]:
+def state(diagnosis: Diagnosis) -> list[str]:
     """How the run ended, where that is worth a line."""
     run = diagnosis.run
     found = []
@@ -138,7 +138,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _birth(bad: Bad, full: bool, run: Run) -> list[str]:
+def birth(bad: Bad, full: bool, run: Run) -> list[str]:
     kind = bad.kind or "non-finite value"
     where = [f"rank {run.rank} of {run.ranks}"] if run.ranks > 1 else []
     where.append(f"step {bad.step}")
@@ -161,7 +161,8 @@ def _birth(bad: Bad, full: bool, run: Run) -> list[str]:
         text = f"    {bad.text.strip()}" if bad.text else ""
         found.append(_cut(f"  {bad.file}:{bad.line}{text}"))
     if bad.library_file:
-        found.append(_cut(f"  inside {bad.library_file}:{bad.library_line}"))
+        package = re.split(r"(?:site|dist)-packages[/\\]", bad.library_file)[-1]  # where it is installed tells nothing
+        found.append(_cut(f"  inside {package}:{bad.library_line}"))
     operands = bad.operands if full else bad.operands[:3]
     for operand in operands:
         bits = f", {operand.nan} nan, {operand.inf} inf" if operand.nan or operand.inf else ""

@@ -114,6 +114,11 @@ class SpoolWriter:
         text = json.dumps({"note": kind, **fields}, default=str)
         _write_all(self._notes, text.encode("utf-8", "backslashreplace") + b"\n")
 
+    def close(self) -> None:
+        """The last write of a recording whose process goes on."""
+        for descriptor in (self._rows, self._notes, self._lock):
+            os.close(descriptor)
+
 
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:

@@ -20,6 +20,8 @@ def clip(e: Evidence, max_norm: float, keep: bool = False) -> str:
     style, limit = e.style, decimal(max_norm)
     if style.hf_trainer:
         return f"TrainingArguments(..., max_grad_norm={limit})"
+    if style.lightning and style.manual:
+        return f"self.clip_gradients(optimizer, {limit}, 'norm')  # in training_step, before optimizer.step()"
     if style.lightning:
         return f"Trainer(..., gradient_clip_val={limit})"
     kept = "norm = " if keep else ""
@@ -149,6 +151,19 @@ def bfloat16(e: Evidence) -> str:
     if half_weights(e):
         return f"{e.style.model} = {e.style.model}.bfloat16()  # and its inputs: x = x.bfloat16()"
     return f"with torch.autocast(x.device.type, dtype=torch.bfloat16): output = {e.style.model}(x)"
+
+
+def master_weights(e: Evidence) -> str:
+    """Weights in float32, arithmetic in half where it is safe."""
+    kind = "bf16" if half_weights(e) == "bfloat16" else "fp16"
+    model = e.style.model
+    if e.style.hf_trainer:
+        return f"{model} = {model}.float(); args = TrainingArguments(..., {kind}=True)  # before Trainer(...)"
+    if e.style.lightning:
+        return f"Trainer(..., precision='{kind.removeprefix('fp')}-mixed')  # not '{kind.removeprefix('fp')}-true'"
+    if e.style.accelerate:
+        return f"{model} = {model}.float(); accelerator = Accelerator(mixed_precision='{kind}')  # before prepare"
+    return f"{model} = {model}.float()  # before the optimizer is made; then autocast around forward and loss"
 
 
 def grad_scaler(e: Evidence, **arguments: float) -> str:

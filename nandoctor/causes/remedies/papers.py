@@ -48,8 +48,7 @@ def master_weights(e: Evidence) -> Remedy:
     change = f"{kind} weights -> float32 weights, with autocast around the forward pass"
     if kind in LOST:
         change += f": {kind} rounds every update away that is below {percent(LOST[kind])} of its weight"
-    model = e.style.model
-    code = f"{model} = {model}.float()  # before the optimizer is made; then autocast around forward and loss"
+    code = code_lines.master_weights(e)
     return Remedy("Keep the weights in float32", change, "micikevicius-2018", treatments.AMP_ORDER, code)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import threading
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from ..frames import user_place
 from ..incident import Incident, Place
 from ..names import Layer
 from ..quiet import quiet
-from ..run import Run
+from ..run import Run, sequence_number
 from ..stats import is_bad
 from . import variables
 from .births import kind_of
@@ -39,6 +40,7 @@ class Alarms:
         self.examined: set[int] = set()  # graph nodes whose value was traced already
         self.watch = Watch(run, self.lines)
         self.origin = Origin(run, self.lines)
+        self.began = (threading.get_ident(), sequence_number())  # each thread counts for itself
 
     # --- what the probes say ---------------------------------------------------------------------------------
     def forward_begins(self, layer: Layer) -> None:
@@ -95,6 +97,8 @@ class Alarms:
         node = loss.grad_fn
         if node is None or self._full() or order(node) in self.examined:
             return
+        if self.began[0] == threading.get_ident() and order(node) < self.began[1]:
+            return  # of an earlier training in this process, left in a variable
         self.examined.add(order(node))
         self.lines.stop()
         with quiet():

@@ -49,6 +49,7 @@ class LineMap:
     graphs: int = 0
     allowed: bool = True
     noted: list[Noted] = field(default_factory=list)  # of the graph in progress
+    earlier: list[Noted] = field(default_factory=list)  # of the one before: a part of it may be used again (a GAN)
     # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
     known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
     texts: set[tuple[str | None, int | None]] = field(default_factory=set)
@@ -77,7 +78,7 @@ class LineMap:
         """A graph is whole: tie what was noted to its nodes."""
         by_call = grouped(self.run, nodes)
         fresh: dict[tuple[str, str], list[list[Line]]] = {}
-        position = sorted(self.noted, key=lambda noted: noted.start)
+        position = sorted((*self.earlier, *self.noted), key=lambda noted: noted.start)
         starts = [noted.start for noted in position]
         for (layer, kind, _), members in by_call.items():
             lines = [line for node in members if (line := _noted_for(order(node), starts, position)) is not None]
@@ -87,6 +88,7 @@ class LineMap:
             self.known.setdefault(key, []).extend(calls)
         if fresh:
             self.graphs += 1
+        self.earlier = list(self.noted)
         self.noted.clear()
         for calls in fresh.values():
             for lines in calls:
@@ -112,8 +114,11 @@ class LineMap:
         if number < len(calls) and len(calls[number]) == count:
             return calls[number][place]
         candidates = [lines[place] for lines in fitting]
-        if not candidates:  # another number of such nodes: only if all of them stand on one line
+        if not candidates:  # another number of such nodes: only if all of them stand on one line, and that is not in
+            # a package: Accelerate's own division of the loss says nothing of a new one in the user's code
             candidates = [line for lines in calls for line in lines]
+            if any(line.place.library_file for line in candidates):
+                return None
         answers = {(line.op, line.place.file, line.place.line): line for line in candidates}
         return next(iter(answers.values())) if len(answers) == 1 else None
 
@@ -134,7 +139,7 @@ def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]
 
 def locator(run: Run) -> Callable[[int], Call | None]:
     """run.locate for many nodes: innermost call by one sweep over the ranges."""
-    edges = [(call.start, call.end, call) for call in run.calls if call.end > call.start]
+    edges = [(call.start, call.end, call) for call in (*run.older, *run.calls) if call.end > call.start]
     edges.sort(key=lambda edge: (edge[0], -edge[1]))
     owner: dict[int, Call] = {}
     for start, end, call in edges:  # inner ranges come later and overwrite

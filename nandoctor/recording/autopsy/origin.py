@@ -44,6 +44,10 @@ class Origin:
                 self.from_data(incident, data)
                 return
             if found.kind == "outside":
+                ungraphed = next((b for b in self.run.births if b.inputs_finite and b.start == b.end), None)
+                if ungraphed is not None:  # a module without weights, that was given the batch itself
+                    self.from_module(incident, ungraphed)
+                    return
                 incident.phase = "loss"
                 incident.unknown = "a tensor that was computed without a graph was not finite before it was used here"
                 return
@@ -217,7 +221,11 @@ class Origin:
 
     def _module_operation(self, layer: Layer) -> str | None:
         line = self._module_line(layer)
-        return line.op if line is not None and line.op else MODULE_OPERATIONS.get(layer.kind, layer.kind.lower())
+        if line is not None and line.op:
+            return line.op
+        module = layer.ref()  # a user's class is no operation
+        known = module is None or type(module).__module__.startswith("torch.nn.")
+        return MODULE_OPERATIONS.get(layer.kind, layer.kind.lower()) if known else None
 
     def first_birth(self) -> Birth | None:
         return next((birth for birth in self.run.births if birth.inputs_finite), None)

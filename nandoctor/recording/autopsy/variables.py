@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -45,19 +45,24 @@ def left_behind() -> list[Tensor]:
     return [tensor for frame in user_frames()[:MAX_FRAMES] for tensor in scalars_with_graph(frame)]
 
 
-def at_exit() -> list[Tensor]:
+def at_exit(link: TracebackType | None) -> list[Tensor]:
     """Such tensors in the functions through which an uncaught exception went, and in the script itself."""
     found: list[Tensor] = []
-    link = getattr(sys, "last_traceback", None)
     while link is not None:
-        if is_user_code(link.tb_frame.f_code):
-            found = scalars_with_graph(link.tb_frame) + found
+        frame = link.tb_frame
+        found = (scalars_with_graph(frame) if is_user_code(frame.f_code) else _bare_losses(frame)) + found
         link = link.tb_next
     main = sys.modules.get("__main__")
     for value in list(vars(main).values())[:MAX_VALUES] if main is not None else []:
         if isinstance(value, Tensor) and value.grad_fn is not None and value.numel() == 1 and _bad_scalar(value):
             found.append(value)
     return found
+
+
+def _bare_losses(frame: FrameType) -> list[Tensor]:
+    """A package's own guard has raised: its loss is a plain variable. What else it holds is not looked into."""
+    values = [value for value in list(frame.f_locals.values())[:MAX_VALUES] if isinstance(value, Tensor)]
+    return [value for value in values if value.grad_fn is not None and value.numel() == 1 and _bad_scalar(value)]
 
 
 def _bad_scalar(tensor: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """torch.compile: a compiled region is one block, and neither a mode nor a frame of ours may change what is compiled."""
 
+import functools
 import os
 import sys
 from types import CodeType
@@ -31,11 +32,17 @@ def install(run: Run, alarms: Alarms) -> None:
             run.hooks.set(True)  # from here on they stay (probes/forward.py)
 
     guarded = run.recorder.guard("compile", compiles)
+    original = torch.compile
 
-    def looked_up() -> None:
+    @functools.wraps(original)
+    def compile(*args: Any, **kwargs: Any) -> Any:
+        guarded()
+        return original(*args, **kwargs)
+
+    def looked_up() -> Any:
+        """Lightning looks it up as it is imported, and calls it never: only a call tells."""
         caller = sys._getframe(2).f_globals.get("__name__", "")
-        if not caller.startswith("torch."):  # torch looks it up by itself, too
-            guarded()
+        return None if caller.startswith("torch.") else compile  # torch looks it up by itself, too
 
     watch_lookup(torch, ("compile",), looked_up)
     watch_method(nn.Module, "compile", lambda _: guarded())

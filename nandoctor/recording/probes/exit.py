@@ -18,7 +18,8 @@ MAX_MESSAGE = 2_000  # characters
 
 def install(run: Run, alarms: Alarms) -> None:
     def ends(error: BaseException | None = None) -> None:
-        finish(run, alarms, error)
+        """Python keeps the exception that it printed in sys.last_value: no excepthook of ours is needed."""
+        finish(run, alarms, error if error is not None else getattr(sys, "last_value", None))
         run.recorder.close()
 
     guarded = run.recorder.guard("exit", ends)
@@ -26,11 +27,10 @@ def install(run: Run, alarms: Alarms) -> None:
     children.install(run, guarded)
 
 
-def finish(run: Run, alarms: Alarms, error: BaseException | None = None) -> None:
-    """Python keeps the exception that it printed in sys.last_value: no excepthook of ours is needed."""
-    error = error if error is not None else getattr(sys, "last_value", None)
+def finish(run: Run, alarms: Alarms, error: BaseException | None) -> None:
+    """`error`: what ended the training."""
     if run.recorder.writer is not None or error is not None:
-        for loss in variables.at_exit()[:1]:
+        for loss in variables.at_exit(error.__traceback__ if error is not None else None)[:1]:
             alarms.non_finite_loss(loss)
     if run.recorder.writer is not None:
         alarms.weights_at_the_end()

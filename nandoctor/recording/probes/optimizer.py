@@ -46,7 +46,7 @@ class Optimizers:
         if not with_closure(args, kwargs):  # else the gradients are made within the step
             self._gradients(optimizer, watched)
             self._never_cleared(optimizer)
-        self.weights.before(watched)
+        self.weights.before(watched, with_closure(args, kwargs))  # Lightning's first gradients come within the step
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
@@ -259,7 +259,8 @@ def _divided_by_zero(optimizer: Any, group: dict[str, Any], parameter: Tensor, p
     second = state.get("exp_avg_sq", state.get("square_avg"))
     if not isinstance(second, Tensor):
         return False
-    return float(local(second).reshape(-1)[place].sqrt()) + float(group.get("eps", 1.0)) == 0.0
+    eps = torch.tensor(float(group.get("eps", 1.0)), dtype=second.dtype)  # 1e-8 is 0 in float16
+    return float(local(second).reshape(-1)[place].sqrt()) + float(eps) == 0.0
 
 
 def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

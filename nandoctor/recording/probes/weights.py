@@ -181,9 +181,10 @@ class Weights:
         if gradient.dtype in SMALLEST_NORMAL and w.gradient is not None:
             self.run.recorder.add("flush", w.weight, flushed(w.gradient), gradient)
 
-    def before(self, watched: list[Watched]) -> None:
+    def before(self, watched: list[Watched], closure: bool = False) -> None:
         """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
-        taken = [w for w in watched if w.wanted and w.parameter.grad is not None and measurable(local(w.parameter))]
+        wanted = [w for w in watched if w.wanted and measurable(local(w.parameter))]
+        taken = [w for w in wanted if closure or w.parameter.grad is not None]
         for w in taken:
             w.before = _sample(w).clone()
         for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
