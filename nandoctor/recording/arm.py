@@ -3,7 +3,21 @@
 import os
 
 from .autopsy.incidents import Alarms
-from .probes import checkpoint, clip, compiled, data, exit, forward, guards, loss, optimizer, overshoot, saved, scaler
+from .probes import (
+    checkpoint,
+    clip,
+    clock,
+    compiled,
+    data,
+    exit,
+    forward,
+    guards,
+    loss,
+    optimizer,
+    overshoot,
+    saved,
+    scaler,
+)  # fmt: skip
 from .probes.weights import Weights
 from .recorder import Recorder
 from .run import Run
@@ -22,6 +36,7 @@ def arm() -> Run:
     if run.recorder.settings.probe:
         overshoot.install(run)  # before the optimizer's own probe: the rows of a step come before its end
     optimizers = optimizer.install(run, alarms, weights)
+    clock.install(run)
     loss.install(run, alarms, weights, optimizers)
     scaler.install(run, alarms, optimizers)
     clip.install(run, alarms, weights)

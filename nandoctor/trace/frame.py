@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nandoctor.errors import not_a_trace
 from nandoctor.trace.columns import COLUMNS, COUNTS, REALS, WORDS
 from nandoctor.trace.notes import notes_in
 from nandoctor.trace.open import open_trace
@@ -34,6 +35,12 @@ def read_trace(path: str | Path) -> "pd.DataFrame":
 def _frame(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
+    from nandoctor.trace import parquet
+
+    try:
+        parquet.OpenFile(file).check_pages()
+    except parquet.Unreadable as error:
+        raise not_a_trace(str(file), str(error)) from None
     nullable = [*REALS, *COUNTS, "count"]
     plain = [name for name in COLUMNS if name not in nullable]
     texts = list(WORDS)  # become categories
