@@ -51,6 +51,17 @@ for step in range(STEPS):
     os.write(progress, b".")
 """
 
+STEPS_ALONE = """
+import os, torch
+weight = torch.nn.Parameter(torch.zeros(1))
+optimizer = torch.optim.SGD([weight], lr=1e-6)
+weight.grad = torch.ones(1)
+progress = os.open("progress", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+for step in range(STEPS):
+    optimizer.step()
+    os.write(progress, b".")
+"""
+
 CLOCK = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -121,6 +121,28 @@ def command(*words: str) -> tuple[int, str]:
     return code, out.getvalue()
 
 
+class NotHere(Exception):
+    """This case cannot be made on this machine; why."""
+
+
+@contextlib.contextmanager
+def read_only(folder: Path):  # type: ignore[no-untyped-def]
+    """By its rights; root, who may write anyway, makes it immutable."""
+    mode = folder.stat().st_mode & 0o7777
+    root = os.geteuid() == 0
+    if root and (not shutil.which("chattr") or subprocess.run(["chattr", "+i", str(folder)]).returncode):
+        raise NotHere("root may write everywhere here")
+    if not root:
+        folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        if root:
+            subprocess.run(["chattr", "-i", str(folder)], check=True)
+        else:
+            folder.chmod(mode)
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str):  # type: ignore[no-untyped-def]
     """A tmpfs of this size, where that may be mounted (root); None elsewhere."""

@@ -30,9 +30,10 @@ def training(**header: object) -> Run:
     made.note("autocast", step=0, enabled=True, dtype="float16")
     made.note("graph", step=0, nodes={"AddmmBackward0": 2, "LogBackward0": 1})
     made.note("line", file="train.py", line=12, text="loss = torch.log(p).mean()")
+    operand = {"role": "input", "dtype": "float32", "shape": [32, 10], "low": 0.0, "high": 1.0}
+    operand |= {"zeros": 3, "nan": 0, "inf": 0}
     made.note("incident", alarm="loss", step=5, batch=5, micro=0, epoch=1, phase="forward", layer="head",
-              module="Linear", op="log", kind="inf", mode="train", operands=[{"role": "input", "dtype": "float32", "shape": [32, 10],
-              "low": 0.0, "high": 1.0, "zeros": 3, "nan": 0, "inf": 0}],
+              module="Linear", op="log", kind="inf", mode="train", operands=[operand],
               place={"file": "train.py", "line": 12, "text": "loss = torch.log(p).mean()"})  # fmt: skip
     made.note("exception", type="RuntimeError", message="loss is nan", frames=[["train.py", 12, "main", "raise"]],
               last=["RuntimeError: loss is nan"], step=8, batch=8)  # fmt: skip

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from nandoctor.trace.schema import ROW
 from tests.fuzz import bases, hostile
 
 BYTES = ("flip", "set", "cut", "drop", "double", "insert", "footer", "page")  # of any file
@@ -33,9 +34,11 @@ class Mutation:
 
 def mutations(names: tuple[str, ...]) -> st.SearchStrategy[Mutation]:
     place = st.floats(0, 1, exclude_max=True, allow_subnormal=False)
-    change = st.builds(Change, st.sampled_from((*BYTES, *CONTENT, *CONTENT)), place, st.integers(0, 2**32 - 1))
-    return st.builds(Mutation, st.sampled_from(names), st.lists(change, min_size=1, max_size=4).map(tuple),
-                     st.integers(0, 10**6))  # fmt: skip
+    changes = [  # a changed byte is mostly refused: what lies behind the reader is reached by content alone
+        st.lists(st.builds(Change, st.sampled_from(how), place, st.integers(0, 2**32 - 1)), min_size=1, max_size=most)
+        for how, most in ((BYTES, 3), (CONTENT, 6), (CONTENT, 6))
+    ]
+    return st.builds(Mutation, st.sampled_from(names), st.one_of(changes).map(tuple), st.integers(0, 10**6))
 
 
 def apply(mutation: Mutation, sound: Path, work: Path) -> Path:
@@ -100,7 +103,7 @@ def _content(target: Path, change: Change) -> None:
                 return
             (target / "notes.jsonl").write_bytes(b"\n".join(lines) + b"\n")
         else:
-            _bytes(target / "rows.bin", Change("set", change.place, change.value))
+            _row(target / "rows.bin", change)
         return
     try:
         table = pq.read_table(target)
@@ -115,6 +118,24 @@ def _content(target: Path, change: Change) -> None:
         pq.write_table(table.replace_schema_metadata(metadata), target, store_schema=False)
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, RecursionError):  # it is damaged already
         _bytes(target, Change("flip", change.place, change.value))
+
+
+def _row(path: Path, change: Change) -> None:
+    """Another kind, step or number in one row, or in all rows of its kind."""
+    rows = [list(ROW.unpack(row)) for row in batched(path.read_bytes(), ROW.size) if len(row) == ROW.size]
+    if not rows:
+        return
+    chosen = rows[int(change.place * len(rows))]
+    kind = chosen[4]
+    field = (0, 4, 8, 9, 10, 8, 9, 10)[change.value % 8]
+    value = change.value // 8
+    for row in [row for row in rows if row[4] == kind] if change.how == "column" else [chosen]:
+        row[field] = hostile.REALS[value % len(hostile.REALS)] if field > 7 else value % (2**32 if field == 0 else 256)
+    path.write_bytes(b"".join(ROW.pack(*row) for row in rows))
+
+
+def batched(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def _planted(note: Any, value: object, choice: int) -> Any:
