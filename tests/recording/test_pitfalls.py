@@ -72,7 +72,15 @@ def told_by_its_loss(rows, printed):
     assert (rows.kind == "loss").sum() == 5 and (rows.kind == "step").sum() == 4
 
 
+def reduced(rows, printed):
+    """Under DDP the norm that is recorded is that of the mean over all ranks, as the program itself sees it."""
+    seen = rows[rows.kind == "gradient_norm"].value.astype(float).tolist()[:4]
+    assert seen == pytest.approx([float(line.split()[2]) for line in printed.splitlines()[:4]], rel=1e-3)
+    assert not rows.nonfinite.any()  # a buffer that a collective has yet to fill is nobody's NaN
+
+
 IN_THE_TRACE = {
+    "ranks": reduced,
     "outputs_of_every_shape": shapes,
     "scaler_with_fused_optimizers": unscaled,
     "checkpointed_both_ways": recomputed,
