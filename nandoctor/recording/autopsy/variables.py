@@ -36,7 +36,7 @@ def scalars_with_graph(frame: FrameType | None) -> list[Tensor]:
 
 def bad_with_graph(frame: FrameType | None) -> list[Tensor]:
     """The variables of a frame that are bad tensors with a graph."""
-    values = list(frame.f_locals.values())[:MAX_VALUES] if frame is not None else []
+    values = list(variables_of(frame).values())[:MAX_VALUES] if frame is not None else []
     return [value for value in values if isinstance(value, Tensor) and value.grad_fn is not None and is_bad(value)]
 
 
