@@ -115,7 +115,7 @@ def _content(target: Path, change: Change) -> None:
             metadata[NOTES_KEY] = json.dumps(notes).encode()
         else:
             table = _with_cell(table, change)
-        pq.write_table(table.replace_schema_metadata(metadata), target, store_schema=False)
+        pq.write_table(table.replace_schema_metadata(metadata), target)
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, RecursionError):  # it is damaged already
         _bytes(target, Change("flip", change.place, change.value))
 

@@ -60,6 +60,9 @@ def judged(worker: Worker, one: Strange, command: list[str], folder: Path) -> st
     done = worker.run(command, folder)
     if done.wrong is None and one.refused and done.code != 2:
         return f"{one.name}: {command[:2]} ended with {done.code}"
+    if done.wrong is None and one.refused is False and command[0] == "diagnose" and done.code == 2:
+        if len([word for word in command if os.sep in word]) == 1:  # two traces may be of different programs
+            return f"{one.name} was not read"
     return done.wrong and f"{one.name}: {command[:3]}: {done.wrong}"
 
 
