@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 NEEDS = pyproject.toml constraints.txt
 
-.PHONY: help demo test real check samples docs screenshots diagnose-large overhead-demo overhead accuracy remedies cure clean
+.PHONY: help demo test real check samples docs screenshots diagnose-large overhead-demo overhead accuracy remedies cure faults fuzz clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -92,6 +92,12 @@ overhead: $(VENV)/.with-test  ## what recording costs on seven trainings, beside
 
 accuracy: $(VENV)/.with-test  ## how often the verdict is right, on the reported half of clinic/ (long; goes on where it was)
 	$(BIN)/python -m clinic.accuracy $(CLINIC_ARGS)
+
+faults: $(VENV)/.with-test  ## kill, interrupt and starve recordings, each way many times; writes docs/faults.md (long)
+	$(BIN)/python -m tests.faults 20 0 docs/faults.md
+
+fuzz: $(VENV)/.with-test  ## ten thousand mutated traces and logs, and stranger files; writes docs/fuzz.md (long)
+	$(BIN)/python -m tests.fuzz 10000 0 docs/fuzz.md
 
 clean:  ## remove the venv, caches and what the demo wrote
 	rm -rf $(VENV) $(VENV)-real demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

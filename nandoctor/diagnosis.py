@@ -1,9 +1,10 @@
 """Trace -> evidence -> causes -> a ranked Diagnosis."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nandoctor.causes import CAUSES
 from nandoctor.causes.cause import CannotSay, Cause, Fact, Remedy, Verdict
@@ -170,12 +171,16 @@ def _nothing(run: Run) -> UserError:
 
 
 def _not_seen(trace: Trace, evidence: Evidence, lacking: list[str]) -> list[str]:
-    found = [
-        f"the {fields.words(note, 'probe') or 'unnamed'} probe failed at step {fields.whole(note, 'step')} "
-        f"and was off afterwards: {fields.words(note, 'error') or 'no reason given'}"
-        for note in trace.notes_of("probe_failed")
-    ]
+    found = [_failed_probe(note) for note in trace.notes_of("probe_failed")]
     found += [fields.words(note, "text") or "" for note in trace.notes_of("unseen")]
     if evidence.bad is not None and evidence.bad.unknown:
         found.append(evidence.bad.unknown)
     return list(dict.fromkeys(text for text in (*found, *lacking) if text))
+
+
+def _failed_probe(note: Mapping[str, Any]) -> str:
+    probe, step = fields.words(note, "probe") or "unnamed", fields.whole(note, "step")
+    error = fields.words(note, "error") or "no reason given"
+    if probe == "spool":
+        return f"the recording could not be written from step {step} on, what came later is unknown: {error}"
+    return f"the {probe} probe failed at step {step} and was off afterwards: {error}"

@@ -130,8 +130,7 @@ class Run:
         for note in self.notes:
             writer.note(note["note"], **{key: value for key, value in note.items() if key != "note"})
         writer.rows(b"".join(self.packed))
-        for descriptor in (writer._lock, writer._rows, writer._notes):
-            os.close(descriptor)
+        writer.close()
         return Path(f"{output}{SUFFIX}")
 
     def file(self, output: Path) -> Path:

@@ -1,6 +1,7 @@
 """The commands. Each is imported when it is called; UserError is printed here and nowhere else."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -68,6 +69,8 @@ def run_typer(arguments: Sequence[str]) -> int:
         app.command(name, short_help=COMMANDS[name], options_metavar=usage)(
             getattr(import_module(f"nandoctor.cli.{name}"), name)
         )
+    # numbers of a trace may be anything: what overflows on the way to a picture is no news for the reader
+    warnings.filterwarnings("ignore", category=RuntimeWarning)
     try:
         app(args=list(arguments), prog_name="nandoctor")
     except SystemExit as done:

@@ -34,7 +34,7 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         backwards=median(counts[counts > 0].astype(np.float64)),
         divisor=median(divisors),
         stale=float((stale["step"] < counted).sum()) / counted,
-        longest_stale=int(stale["value"].max()) if len(stale) else 0,
+        longest_stale=int(np.clip(np.nan_to_num(stale["value"]), 0, 2**53).max(initial=0)),
         cleared=len(trace.rows("zero_grad")) > 0,
         lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
     )

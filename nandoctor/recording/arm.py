@@ -7,6 +7,7 @@ from .autopsy.incidents import Alarms
 from .probes import (
     checkpoint,
     clip,
+    clock,
     compiled,
     data,
     exit,
@@ -47,6 +48,7 @@ def install(settings: Settings) -> tuple[Run, Alarms]:
         overshoot.install(run)  # before the optimizer's own probe: the rows of a step come before its end
     rounds = begin_treating(run)  # its first hooks come before those that measure the gradients, the others after
     optimizers = optimizer.install(run, alarms, weights)
+    clock.install(run)
     loss.install(run, alarms, weights, optimizers)
     scaler.install(run, alarms, optimizers)
     clip.install(run, alarms, weights)

@@ -5,7 +5,10 @@ import linecache
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping
+from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType
+from typing import Any
 
 from .attach import HERE, OUR_CALL
 from .incident import Place
@@ -18,6 +21,7 @@ _LIBRARIES = tuple(
     }
 )
 _OURS = os.path.join(os.path.dirname(HERE), "")
+OWN_REFERENCES = 3  # to a frame's snapshot: the frame's, our variable, the argument of getrefcount
 _user: dict[CodeType, bool] = {}  # code object -> is it the user's
 _HIDDEN_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
@@ -75,6 +79,21 @@ def user_place() -> Place:
         place.library_file = relative(library.f_code.co_filename)
         place.library_line = library.f_lineno
     return place
+
+
+def variables_of(frame: FrameType) -> Mapping[str, Any]:
+    """What a frame holds by name, without leaving it there a second time.
+
+    Before Python 3.13 reading f_locals leaves a snapshot in a function's frame: the tensors of that moment would live
+    as long as the function, which for a training loop is for ever. It is emptied, unless the program holds it, too.
+    """
+    held = frame.f_locals
+    if type(held) is not dict or not frame.f_code.co_flags & CO_OPTIMIZED:  # a namespace itself, or a view
+        return held
+    copy = dict(held)
+    if sys.getrefcount(held) <= OWN_REFERENCES:
+        held.clear()
+    return copy
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,6 +9,8 @@ import torch
 from torch import _C
 from torch.compiler import is_compiling
 
+from .interrupts import by_signal_handler
+
 MAX_ERROR = 200  # characters of an error's first line; torch's can be pages
 
 
@@ -45,6 +47,8 @@ class Guard:
                     with _C.DisableTorchFunction():
                         hook(*args, **kwargs)
             except Exception as error:
+                if by_signal_handler(error):
+                    raise
                 self.fail(probe, error)
             finally:
                 self._inside.busy = False

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from .frames import user_frames
+from .frames import user_frames, variables_of
 
 WRAPPERS = {  # class of a wrapper -> the attribute that holds the user's module
     "DistributedDataParallel": "module", "DataParallel": "module", "FullyShardedDataParallel": "_fsdp_wrapped_module",
@@ -248,11 +248,12 @@ def is_loss(module: nn.Module) -> bool:
 def variable_of(thing: Any) -> str:
     """The variable or attribute that holds `thing` in the running user program, "" if none is found."""
     for frame in user_frames():
-        for names in (frame.f_locals, frame.f_globals):
+        local = variables_of(frame)
+        for names in (local, frame.f_globals):
             for name, value in list(names.items()):
                 if value is thing and name != "self":
                     return str(name)
-        owner = frame.f_locals.get("self")
+        owner = local.get("self")
         for name, value in list(getattr(owner, "__dict__", {}).items()):
             if value is thing:
                 return str(name)

@@ -17,6 +17,7 @@ from .incident import Incident
 from .ranks import launch, process_rank
 from .settings import Settings
 from .stats import Stats, on_device
+from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 OTHER_DTYPE = DTYPES.index("other")
@@ -161,7 +162,7 @@ class Recorder:
 
     def probe_failed(self, probe: str, error: str) -> None:
         self.note("probe_failed", probe=probe, step=self.step, error=error)
-        print(f"nandoctor: the {probe} probe failed and is off from here on ({error})", file=sys.stderr)
+        say(f"the {probe} probe failed and is off from here on ({error})")
 
     # --- the spool -------------------------------------------------------------------------------------------
     def claim(self) -> None:
@@ -192,7 +193,7 @@ class Recorder:
     def _cannot_write(self, error: OSError) -> None:
         """The training goes on without us; the parent is told by a mark."""
         self.guard.on = False
-        print(f"nandoctor: cannot write the trace: {error}", file=sys.stderr)
+        say(f"cannot write the trace: {error}")
         marks = os.environ.get("NANDOCTOR_MARKS")
         if marks and os.path.isdir(marks):
             with open(os.path.join(marks, "failed"), "a", encoding="utf-8"):
@@ -213,6 +214,7 @@ class Recorder:
             return  # the trace has come near its size: the series of this step are left out
         self.governor.written(len(rows))
         self.writer.rows(packed)
+        self.guard.on = self.guard.on and self.writer.lost is None  # the disk is full: the training goes on alone
 
     def _drop_unclaimed(self) -> None:
         half = MAX_UNCLAIMED // 2

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nandoctor.errors import not_a_trace
 from nandoctor.trace.columns import COLUMNS, COUNTS, REALS, WORDS
 from nandoctor.trace.notes import notes_in
 from nandoctor.trace.open import open_trace
@@ -53,9 +54,13 @@ def _joined(frames: "list[pd.DataFrame]") -> "pd.DataFrame":
 def _frame(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    from nandoctor.trace.parquet import column_names
+    from nandoctor.trace import parquet
 
-    held = column_names(file)  # an older file lacks the latest columns
+    try:
+        parquet.OpenFile(file).check_pages()
+    except parquet.Unreadable as error:
+        raise not_a_trace(str(file), str(error)) from None
+    held = parquet.column_names(file)  # an older file lacks the latest columns
     nullable = [name for name in (*REALS, *COUNTS, "count") if name in held]
     plain = [name for name in COLUMNS if name in held and name not in nullable]
     texts = list(WORDS)  # become categories

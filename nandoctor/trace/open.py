@@ -16,6 +16,7 @@ from nandoctor.errors import (
     trace_denied,
     trace_is_folder,
 )
+from nandoctor.trace import pages
 from nandoctor.trace.columns import shape_text
 from nandoctor.trace.notes import notes_in, unpacked
 from nandoctor.trace.recover import check_version, finish, remove_rest, writer_of
@@ -26,7 +27,7 @@ from nandoctor.trace.table import Column, InGroups
 from nandoctor.trace.trace import Rows, Trace, dtype_of
 
 MAGIC = b"PAR1"  # first and last bytes of a Parquet file
-ROWS_OF_ANY_FILE = 1 << 20  # as many rows are believed of the smallest file
+ROWS_OF_ANY_FILE = 1 << 16  # as many rows are believed of the smallest file: its footer alone has 10 kB
 ROWS_PER_BYTE = 32  # and as many a byte of larger ones; real traces hold 0.1, one of nothing but zeros 7
 
 
@@ -118,7 +119,7 @@ def _open_file(path: Path) -> Trace:
         if int(stored[:9]) > VERSION:
             raise newer_trace(str(path), writer_of(notes))
         file.check_columns()
-        if file.rows > max(ROWS_OF_ANY_FILE, ROWS_PER_BYTE * path.stat().st_size):
+        if file.rows > max(ROWS_OF_ANY_FILE, ROWS_PER_BYTE * pages.bytes_held(path)):
             raise parquet.Unreadable("it claims more rows than it can hold")
     except (parquet.Unreadable, ValueError) as error:
         raise not_a_trace(str(path), str(error)) from None
@@ -172,11 +173,15 @@ def _not_parquet(path: Path) -> str | None:
         return "it is empty"
     with open(path, "rb") as file:
         head = file.read(len(MAGIC))
-        file.seek(-min(size, len(MAGIC)), os.SEEK_END)
+        file.seek(-min(size, len(MAGIC) + 4), os.SEEK_END)
         tail = file.read()
     if head != MAGIC:
         return "it is no Parquet file"
-    return None if tail == MAGIC and size > 12 else "it was cut: its end is missing"
+    if tail[4:] != MAGIC or size <= 12:
+        return "it was cut: its end is missing"
+    footer = int.from_bytes(tail[:4], "little")
+    fits = footer <= min(pages.bytes_held(path), pages.FOOTER_BYTES)
+    return None if fits else "it is damaged: its footer is too long"
 
 
 def _names_nandoctor(path: Path) -> bool:

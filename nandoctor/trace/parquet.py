@@ -15,9 +15,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from nandoctor.trace import columns
+from nandoctor.trace import columns, pages
 from nandoctor.trace.columns import CLOCK, COLUMNS, COUNTS, FLAGS, LATER, NULLABLE, REALS, WHOLE, WORDS, Lexicon
-from nandoctor.trace.rows import RowSource, Survey, Timed, timed
+from nandoctor.trace.parquet_columns import absent, bits, numbers, places
+from nandoctor.trace.rows import Opened, RowSource, Survey, Timed, timed
 from nandoctor.trace.schema import DTYPES, KIND, MODES, NO_SHAPE, NORM_ONLY, TENSOR_KINDS
 from nandoctor.trace.table import Kept
 
@@ -56,6 +57,7 @@ def write(path: Path, source: RowSource, seen: Survey, words: Lexicon, notes: by
         use_dictionary=[*WORDS, *COUNTS, "count", "call"],
         column_encoding=ENCODINGS,
         write_statistics=["order", "step", "kind", "subject"],
+        write_page_checksum=True,  # a flipped bit is an error in words, not another number
     ) as writer:
         for block in timed(source, seen, BLOCK_ROWS):
             for group in _groups(block):
@@ -128,7 +130,11 @@ class OpenFile:
         with _damage_in_words():
             metadata = pq.read_metadata(path)
             texts = [name for name in WORDS if name in metadata.schema.names]
-            self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, page_checksum_verification=True)
+            self._raw = Opened(path)  # for pages.check
+            self._held = pages.bytes_held(path)
+            self._place = {name: place for place, name in enumerate(metadata.schema.names)}
+            self._checked: set[tuple[int, str]] = set()
             self._there = set(self._file.schema_arrow.names)
             self.texts: dict[bytes, bytes] = metadata.metadata or {}
             self._groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -164,7 +170,7 @@ class OpenFile:
         """A whole column of a row group, under its name in dtype_of(kind)."""
         with _damage_in_words():
             if name == "shape":
-                return _places(self._read(group, "shape"), shape_ids, NO_SHAPE)
+                return places(self._read(group, "shape"), shape_ids, NO_SHAPE)
             if name == "flags" and kind in TENSOR_KINDS:
                 return np.asarray(self._once(group, name) | self._once(group, "low absent") * np.uint8(NORM_ONLY))
             if name in COLUMNS and name not in self._there or name.startswith("_"):
@@ -180,18 +186,42 @@ class OpenFile:
 
     def _decoded(self, group: int, name: str) -> NDArray[Any]:
         if name in LEAST:
-            return np.asarray(_numbers(self._read(group, name), COLUMNS[name], LEAST[name]).clip(LEAST[name]))
+            return np.asarray(numbers(self._read(group, name), COLUMNS[name], LEAST[name]).clip(LEAST[name]))
         if name == "flags":
+            for flag in FLAGS:
+                self._check(group, flag)
             table = self._file.read_row_group(group, columns=list(FLAGS), use_threads=False)
-            bits = [_bits(table.column(name)) * np.uint8(bit) for name, bit in FLAGS.items()]
-            return np.asarray(np.sum(bits, axis=0, dtype=np.uint8))
+            set_bits = [bits(table.column(name)) * np.uint8(bit) for name, bit in FLAGS.items()]
+            return np.asarray(np.sum(set_bits, axis=0, dtype=np.uint8))
         if name == "low absent":
-            return _absent(self._read(group, "low"))
+            return absent(self._read(group, "low"))
         if name in IDS:
-            return _places(self._read(group, name), *IDS[name]).astype(np.uint8)
-        return _numbers(self._read(group, name), COLUMNS[name], np.nan)
+            return places(self._read(group, name), *IDS[name]).astype(np.uint8)
+        return numbers(self._read(group, name), COLUMNS[name], np.nan)
+
+    def _check(self, group: int, name: str) -> None:
+        """Before Arrow believes what a column says of itself."""
+        if (group, name) in self._checked or name not in self._place:
+            return
+        column, rows = self._groups[group].column(self._place[name]), self._groups[group].num_rows
+        starts = [column.data_page_offset, column.dictionary_page_offset if column.has_dictionary_page else None]
+        start = min(offset for offset in starts if offset is not None and offset > 0)
+        pages.check(
+            self._raw.descriptor,
+            pages.Chunk(name, start, column.total_compressed_size, rows, name in WORDS),
+            self._held,
+        )
+        self._checked.add((group, name))
+
+    def check_pages(self) -> None:
+        """Of every column: for a reader that takes the whole file."""
+        with _damage_in_words():
+            for group in range(len(self._groups)):
+                for name in COLUMNS:
+                    self._check(group, name)
 
     def _read(self, group: int, name: str) -> Any:
+        self._check(group, name)
         return self._file.read_row_group(group, columns=[name], use_threads=False).column(name)
 
     def count(self) -> dict[str, int]:
@@ -224,56 +254,7 @@ def _damage_in_words() -> Iterator[None]:
         yield
     except PermissionError:
         raise
+    except pages.Bomb as error:
+        raise Unreadable(f"it is damaged or hostile: {error}") from error
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError, TypeError) as error:
         raise Unreadable(f"it is damaged ({' '.join(str(error).split())[:120]})") from error
-
-
-# --- Arrow columns -> numpy, through their buffers ---------------------------------------------------
-def _numbers(column: Any, kind: str, absent: float) -> NDArray[Any]:
-    """A column of numbers; `absent` where it has none (an integer column with NaN becomes floats)."""
-    width = np.dtype({"double": "f8", "int64": "i8", "int32": "i4"}[kind])
-    parts = [np.empty(0, width)]
-    for chunk in column.chunks:
-        data = chunk.buffers()[1]
-        end = chunk.offset + len(chunk)
-        values = np.zeros(end, width) if data is None else np.frombuffer(data, width, end)
-        missing = _missing(chunk)
-        values = values[chunk.offset :]
-        if missing.any():
-            values = values.astype("f8") if absent != absent else values.copy()
-            values[missing] = absent
-        parts.append(values)
-    return np.concatenate(parts)
-
-
-def _places(column: Any, ids: Mapping[str, int], absent: int) -> NDArray[np.int64]:
-    """A column of words as the ids that these words have; `absent` where it has none, or an unknown word."""
-    parts = [np.empty(0, np.int64)]
-    for chunk in column.chunks:
-        table = np.array([*(ids.get(word, absent) for word in chunk.dictionary.to_pylist()), absent], np.int64)
-        at = _numbers(pa.chunked_array([chunk.indices]), "int32", len(table) - 1)
-        parts.append(table[np.clip(at, 0, len(table) - 1)])
-    return np.concatenate(parts)
-
-
-def _bits(column: Any) -> NDArray[np.uint8]:
-    parts = [_bitmap(chunk, 1) & ~_missing(chunk) for chunk in column.chunks]
-    return np.concatenate([np.empty(0, np.bool_), *parts]).astype(np.uint8)
-
-
-def _absent(column: Any) -> NDArray[np.bool_]:
-    return np.concatenate([np.empty(0, np.bool_), *(_missing(chunk) for chunk in column.chunks)])
-
-
-def _missing(chunk: Any) -> NDArray[np.bool_]:
-    if chunk.null_count == 0:
-        return np.zeros(len(chunk), np.bool_)
-    return ~_bitmap(chunk, 0)
-
-
-def _bitmap(chunk: Any, buffer: int) -> NDArray[np.bool_]:
-    data = chunk.buffers()[buffer]
-    if data is None:
-        return np.zeros(len(chunk), np.bool_)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little", count=chunk.offset + len(chunk))
-    return bits[chunk.offset :].astype(np.bool_)

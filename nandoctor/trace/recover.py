@@ -62,7 +62,11 @@ def _converted(spool: Path) -> bool:
         seen = survey(source)
         trained = seen.trained(died=any(note["note"] == "exception" for note in notes))
         if trained:
-            write_file(spool / UNFINISHED, source, seen, notes)
+            try:
+                write_file(spool / UNFINISHED, source, seen, notes)
+            except OSError:  # the disk is full: half a file helps nobody and takes room
+                (spool / UNFINISHED).unlink(missing_ok=True)
+                raise
     return trained
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .schema import DTYPES, KIND, KIND_NAMES, KINDS, MODES, NORM_ONLY, ROW_FIELDS, TENSOR_KINDS
+from .spool import written_bytes
 from .trace import Records, dtype_of
 
 Ints = NDArray[np.int64]
@@ -44,8 +45,8 @@ def rows_in_file(path: Path) -> RowSource:
     """The whole rows that lie in the file now; what a kill cut, and what comes later, is left out."""
     if not path.is_file():  # a pipe or a device would wait for ever
         return rows_in_memory(np.empty(0, SPOOL_ROW))
-    opened = _Opened(path)
-    count = os.fstat(opened.descriptor).st_size // SPOOL_ROW.itemsize
+    opened = Opened(path)
+    count = written_bytes(opened.descriptor) // SPOOL_ROW.itemsize
 
     def blocks(size: int) -> Iterator[Records]:
         with open(opened.descriptor, "rb", closefd=False) as file:
@@ -57,7 +58,7 @@ def rows_in_file(path: Path) -> RowSource:
     return RowSource(count, blocks, opened.close)
 
 
-class _Opened:
+class Opened:
     """A file that stays open while somebody may read it: its spool may be finished and removed meanwhile."""
 
     def __init__(self, path: Path) -> None:

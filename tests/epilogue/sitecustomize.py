@@ -1,4 +1,5 @@
-"""On PYTHONPATH of every corpus run, plain or recorded: writes a digest of all weights and generators at exit.
+"""On PYTHONPATH of every corpus run, plain or recorded: writes a digest of all weights, optimizer states and
+generators at exit.
 
 Modules and optimizers made inside functions are gone at exit, so parameters and buffers are kept as they are
 registered. Nothing is installed before torch has been imported by the script itself.
@@ -15,6 +16,7 @@ _out = os.environ.get("CORPUS_DIGEST")
 _import = builtins.__import__
 _depth = [0]
 _kept = []  # in order of registration
+_states = {}  # of optimizers, in the order of their first steps
 
 
 def _install():
@@ -30,6 +32,7 @@ def _install():
     seen = set()
 
     def keep_groups(optimizer, args, kwargs):
+        _states[id(optimizer.state)] = optimizer.state  # the optimizer itself may go when the script lets it go
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) not in seen:
@@ -59,7 +62,8 @@ def _write(pid):
     import hashlib
 
     digest, finite = hashlib.sha256(), True
-    for tensor in _kept:
+    states = [v for state in _states.values() for held in state.values() for v in held.values()]
+    for tensor in _kept + [value for value in states if isinstance(value, torch.Tensor)]:
         tensor = tensor.detach().contiguous()
         finite = finite and bool(torch.isfinite(tensor).all())
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
@@ -67,6 +71,7 @@ def _write(pid):
     generators = hashlib.sha256(bytes(torch.get_rng_state().tolist()) + repr(random.getstate()).encode())
     if "numpy" in sys.modules:
         generators.update(repr(sys.modules["numpy"].random.get_state()).encode())
+    generators.update(repr([value for value in states if isinstance(value, (int, float))]).encode())
     with open(_out, "w", encoding="utf-8") as file:
         json.dump({"tensors": len(_kept), "weights": digest.hexdigest(), "finite": finite,
                    "generators": generators.hexdigest()}, file)  # fmt: skip

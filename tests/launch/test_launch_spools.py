@@ -16,7 +16,7 @@ from nandoctor.trace.schema import KIND, NO_SHAPE, ROW
 from nandoctor.trace.spool import SpoolWriter, free_output
 from tests.launch.commands import NANDOCTOR, nandoctor, plain, recorded, spooling
 
-KILLED = 'steps(3)\nwriter._notes and os.write(writer._notes, b\'{"note": "cut\')\nos.kill(os.getpid(), 9)'
+KILLED = 'steps(3)\nwriter._notes and os.write(writer._notes.descriptor, b\'{"note": "cut\')\nos.kill(os.getpid(), 9)'
 
 
 def steps_in(path):

@@ -112,7 +112,7 @@ def test_a_newer_trace_says_which_nandoctor_reads_it(good, tmp_path):
 def test_a_newer_spool_says_so_and_is_left_as_it_is(tmp_path):
     spool = Run(version=VERSION + 1, nandoctor="9.8.7").spool(tmp_path / "run.parquet")
     assert_refused(spool, "nandoctor 9.8.7")
-    assert sorted(os.listdir(spool)) == ["lock", "notes.jsonl", "rows.bin"]
+    assert sorted(os.listdir(spool)) == ["lock", "notes.jsonl", "reserve", "rows.bin"]
 
 
 @pytest.mark.parametrize("version", [b"0", b"-1", b"one", b"", b"\xff", b"9" * 5000])

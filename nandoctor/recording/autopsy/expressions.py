@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frames import relative
+from ..frames import relative, variables_of
 from ..incident import Operand, Place
 from ..stats import is_bad
 from .operations import public_function
@@ -162,7 +162,7 @@ class _Search:
                 self.found = born(self.frame, inner.id, self.depth + 1)
 
     def _held(self, name: str) -> Any:
-        return self.frame.f_locals.get(name, self.frame.f_globals.get(name))
+        return variables_of(self.frame).get(name, self.frame.f_globals.get(name))
 
 
 def _bad(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frames import is_user_code, user_frames
+from ..frames import is_user_code, user_frames, variables_of
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor
@@ -26,7 +26,7 @@ def scalars_with_graph(frame: FrameType | None) -> list[Tensor]:
     if frame is None:
         return []
     found = []
-    for value in list(frame.f_locals.values())[:MAX_VALUES]:
+    for value in list(variables_of(frame).values())[:MAX_VALUES]:
         if isinstance(value, (Tensor, dict, tuple, list)) or hasattr(value, "loss"):
             for _, tensor in tensors(value):
                 if tensor.grad_fn is not None and tensor.numel() == 1 and _bad_scalar(tensor):
@@ -36,7 +36,7 @@ def scalars_with_graph(frame: FrameType | None) -> list[Tensor]:
 
 def bad_with_graph(frame: FrameType | None) -> list[Tensor]:
     """The variables of a frame that are bad tensors with a graph."""
-    values = list(frame.f_locals.values())[:MAX_VALUES] if frame is not None else []
+    values = list(variables_of(frame).values())[:MAX_VALUES] if frame is not None else []
     return [value for value in values if isinstance(value, Tensor) and value.grad_fn is not None and is_bad(value)]
 
 
@@ -79,7 +79,7 @@ def bad_tensor(value: Tensor | None) -> BadTensor | None:
 def bad_variables() -> Iterator[tuple[FrameType, str, Tensor]]:
     """(frame, path, tensor) of the bad tensors without a graph in the user's innermost functions."""
     for frame in user_frames()[:MAX_FRAMES]:
-        for name, held in list(frame.f_locals.items())[:MAX_VALUES]:
+        for name, held in list(variables_of(frame).items())[:MAX_VALUES]:
             if not isinstance(held, (Tensor, dict, tuple, list)):
                 continue
             for path, tensor in tensors(held, name):
@@ -115,7 +115,7 @@ def located(tensor: Tensor, path: str) -> BadTensor:
 def name_of(thing: Any) -> str:
     """The variable that holds `thing`, "" if none does."""
     for frame in user_frames()[:MAX_FRAMES]:
-        for name, value in list(frame.f_locals.items())[:MAX_VALUES]:
+        for name, value in list(variables_of(frame).items())[:MAX_VALUES]:
             if value is thing:
                 return name
     return ""

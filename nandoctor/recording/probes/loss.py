@@ -41,7 +41,9 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
 
     @functools.wraps(original)
     def several(tensors: Any, *args: Any, **kwargs: Any) -> None:
-        for loss in [tensors] if isinstance(tensors, Tensor) else list(tensors)[:1]:
+        if not isinstance(tensors, Tensor):
+            tensors = tuple(tensors)  # as torch does; an iterator gives them once only
+        for loss in [tensors] if isinstance(tensors, Tensor) else tensors[:1]:
             guarded(loss)
         original(tensors, *args, **kwargs)
 
