@@ -24,13 +24,14 @@ INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_ranks", "comparison", "report", "causes", "trace",
-            "errors", "errors_compare", "evidence"},  # plot asks which rank to draw
+            "errors", "errors_compare", "errors_plot", "evidence"},  # plot asks which rank to draw
     "launch": {"trace", "errors"},
     "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "report": {"diagnosis", "comparison", "causes", "evidence"},
     "report/plots": {"trace", "causes", "evidence"},
     "diagnosis": {"diagnosis_ranks", "causes", "evidence", "trace", "errors"},
     "diagnosis_ranks": {"diagnosis", "causes", "evidence", "trace", "errors"},
+    "errors_plot": {"errors"},
     "comparison": {"diagnosis", "causes", "evidence", "trace", "errors", "errors_compare"},
     "patching": {"diagnosis", "evidence"},
     "recording": {"trace.schema", "trace.spool", "treat.rounds"},  # arm.py: only where --active was asked for

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nandoctor import errors
+from nandoctor import errors_plot
 
 FORMATS = ("png", "svg", "pdf")
 WHAT_HELP = "grad-norm, loss, activations, lr, weights, updates or provenance"
@@ -31,11 +31,11 @@ def plot(what: What, trace: TraceFile = None, output: Output = None) -> None:
     ending = target.suffix[1:].lower()
     pictures = _pictures()
     if what not in pictures.PLOTS:
-        raise errors.unknown_picture(what, ", ".join(pictures.PLOTS))
+        raise errors_plot.unknown_picture(what, ", ".join(pictures.PLOTS))
     if ending not in FORMATS:
-        raise errors.unknown_picture_format(str(target), target.suffix)
+        raise errors_plot.unknown_picture_format(str(target), target.suffix)
     if target.exists() and not _ours(target):
-        raise errors.not_my_picture(str(target))
+        raise errors_plot.not_my_picture(str(target))
 
     from nandoctor.evidence import ranks
     from nandoctor.trace.ranks import RankTraces, opened
@@ -47,11 +47,11 @@ def plot(what: What, trace: TraceFile = None, output: Output = None) -> None:
     try:
         picture = pictures.render(pictures.draw(what, recorded), ending)
     except pictures.NothingToDraw as lack:
-        raise errors.nothing_to_draw(what, str(source), lack.missing) from None
+        raise errors_plot.nothing_to_draw(what, str(source), lack.missing) from None
     try:
         target.write_bytes(picture)
     except OSError as error:
-        raise errors.picture_not_written(str(target), error.strerror or str(error)) from None
+        raise errors_plot.picture_not_written(str(target), error.strerror or str(error)) from None
     typer.echo(os.fsencode(target))
 
 
@@ -68,12 +68,12 @@ def _pictures() -> ModuleType:
 def _ours(target: Path) -> bool:
     """Whether we wrote that file: our name stands in its metadata. An empty file is nobody's."""
     if target.is_dir():
-        raise errors.picture_not_written(str(target), "it is a folder")
+        raise errors_plot.picture_not_written(str(target), "it is a folder")
     try:
         with target.open("rb") as file:
             ends = file.read(READ_TO_KNOW)
             file.seek(max(0, target.stat().st_size - READ_TO_KNOW))
             ends += file.read(READ_TO_KNOW)
     except OSError as error:
-        raise errors.picture_not_written(str(target), error.strerror or str(error)) from None
+        raise errors_plot.picture_not_written(str(target), error.strerror or str(error)) from None
     return not ends or b"nandoctor plot" in ends
