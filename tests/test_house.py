@@ -15,8 +15,9 @@ FILES = sorted(HOUSE.rglob("*.py"))
 MAX_FILE_LINES = 300
 # without docstrings (the pages of `explain`), comments and blank lines. house.md began at 5,000 for the main job,
 # before seven pictures and a graph autopsy were in; the twenty causes with a remedy for every row of the documents,
-# logs without a trace, the comparison of two runs and the forked probe brought it from 10,000 to 15,500
-MAX_CODE_LINES = 16_000
+# logs without a trace, the comparison of two runs and the forked probe brought it from 10,000 to 15,500;
+# the governor, the walk over pages and what survives a full disk to 16,300
+MAX_CODE_LINES = 16_400
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
