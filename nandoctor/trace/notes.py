@@ -36,7 +36,7 @@ def packed(notes: Iterable[Mapping[str, Any]]) -> bytes:
 def unpacked(document: bytes) -> list[Note]:
     """Raises ValueError where it is no list of notes."""
     try:
-        notes = json.loads(document.decode("utf-8", "replace"))
+        notes = json.loads(document.decode("utf-8", "replace"), parse_int=spool.whole_number)
     except RecursionError:
         raise ValueError("its notes are nested without end") from None
     if not isinstance(notes, list):

@@ -30,6 +30,7 @@ RESERVE, RESERVED = "reserve", 16 << 10  # bytes: a header is 2 kB, and the pare
 ABOVE = 512  # descriptors: a program that counts or closes its own finds the numbers that it would have
 APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 LONGEST_NOTE = 64 << 20  # bytes of one line: a model of 100,000 layers has 15 MB
+LONGEST_NUMBER = 305  # digits: the largest float has 309
 NEEDED = ("header", "subject", "shape")
 
 
@@ -247,12 +248,17 @@ def read_notes(folder: str) -> list[dict[str, Any]]:
                     break
                 continue  # its other pieces are no JSON either
             try:
-                note = json.loads(line.decode("utf-8", "replace"))
+                note = json.loads(line.decode("utf-8", "replace"), parse_int=whole_number)
             except (ValueError, RecursionError):
                 continue
             if isinstance(note, dict):
                 notes.append(note)
     return notes
+
+
+def whole_number(digits: str) -> float:
+    """An integer of a note; 10^4000, which no float can follow, is infinite."""
+    return int(digits) if len(digits) < LONGEST_NUMBER else float(digits)
 
 
 def written_bytes(descriptor: int) -> int:

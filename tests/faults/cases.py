@@ -152,7 +152,7 @@ def disk_full_while_spooling(trial: Trial) -> None:
         before = f"progress_folder = os.chdir({str(trial.folder)!r})"
         trial.start(training(600, before=before), folder=disk)
         assert trial.end() == 0, trial.said()
-        said = (disk / "stderr").read_text()
+        said = trial.said()
         spool = disk / "run.parquet.spool"
         if not spool.exists():  # the disk was full before anything was claimed, or large enough
             assert (disk / "run.parquet").exists() or "No space left" in said, said

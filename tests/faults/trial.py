@@ -39,7 +39,7 @@ class Trial:
         (folder / name).write_text(source)
         command = [*prefix, sys.executable, "-m", "nandoctor", "record", "--", sys.executable, name]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOUSE), **(env or {})}
-        with open(folder / "stdout", "ab") as out, open(folder / "stderr", "ab") as err:
+        with open(self.folder / "stdout", "ab") as out, open(self.folder / "stderr", "ab") as err:
             process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                        env=environment, start_new_session=True)  # fmt: skip
         self.process = process

@@ -120,9 +120,14 @@ def test_a_version_that_never_existed(good, tmp_path, version):
     assert_refused(rewritten(good, tmp_path, {b"nandoctor.version": version}), "")
 
 
-@pytest.mark.parametrize("notes", [b"", b"{", b"{}", b"3", b"[" * 100_000, b"[" + b"1" * 5000 + b"]"])
+@pytest.mark.parametrize("notes", [b"", b"{", b"{}", b"3", b"[" * 100_000])
 def test_notes_that_are_none(good, tmp_path, notes):
     assert_refused(rewritten(good, tmp_path, {b"nandoctor": notes}), "")
+
+
+def test_an_integer_of_five_thousand_digits_is_infinite(good, tmp_path):
+    notes = b'[{"note": "end", "exit_code": ' + b"1" * 5000 + b"}]"
+    assert open_trace(rewritten(good, tmp_path, {b"nandoctor": notes})).end["exit_code"] == float("inf")
 
 
 def test_notes_of_nonsense_are_left_out(good, tmp_path):
