@@ -29,8 +29,8 @@ and once made sick by its command line, its configuration or its data alone, and
 Written by `make real`; with {with_}.
 
 This is no blind score. Early runs of these cases gave wrong verdicts; some were the cases' own fault, and three showed
-defects of nandoctor that were mended (parameters without a name, biases of zeros accused, a guard of a package). The
-one that stands, PPO, is nandoctor's: it compares the gradients of the policy's branch with those of the value's.
+defects of nandoctor that were mended (parameters without a name, biases of zeros accused, a package's own guard).
+The one that stands, PPO, is nandoctor's: it compares the gradients of the policy's branch with those of the value's.
 
 | whose code trains | changed | planted | verdict | steps | first non-finite value | right |
 | --- | --- | --- | --- | --- | --- | --- |
