@@ -8,6 +8,7 @@ A trace is kept by the program's text and by the code that recorded it: an inter
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import string
@@ -22,13 +23,14 @@ from clinic.verify import SERVERS
 HOUSE = CLINIC.parent / "nandoctor"
 KEPT = CLINIC.parent / ".cache" / "clinic"
 TIMEOUT = 600
+BUDGET = os.environ.get("CLINIC_BUDGET", "")  # 0: without the governor's thinning
 RECORDING = ("recording", "launch", "trace")  # rooms of nandoctor that a trace depends on
 
 
 def trace(program: str) -> Path | None:
     """run.parquet of the disguised program; None if it wrote none."""
     name = digest(program)
-    kept = KEPT / _recorder() / f"{name}.parquet"
+    kept = KEPT / f"{_recorder()}{'-' + BUDGET if BUDGET else ''}" / f"{name}.parquet"
     none = kept.with_suffix(".none")
     if none.exists():
         return None
@@ -52,6 +54,7 @@ def _record(program: str, name: str, kept: Path) -> bool:
         environment = {
             "NANDOCTOR_HOME": str(HOUSE), "NANDOCTOR_OUTPUT": str(out), "NANDOCTOR_SESSION": name,
             "NANDOCTOR_MARKS": folder, "NANDOCTOR_COMMAND": json.dumps(["python", script.name]),
+            **({"NANDOCTOR_BUDGET": BUDGET} if BUDGET else {}),
         }  # fmt: skip
         code = SERVERS.run(
             mode="recorded", script=str(script), home=str(HOUSE), environment=environment, timeout=TIMEOUT,

@@ -1,9 +1,10 @@
 """The recorder: the step clock, the rows not yet written, and the spool they go to."""
 
+import math
 import os
-import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..trace.schema import BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
 from ..trace.spool import SpoolWriter, free_output, rank_output
+from .flight import Flight, Waiting, depart
 from .governor import Governor
 from .guard import Guard
 from .incident import Incident
@@ -20,8 +22,8 @@ from .stats import Stats, on_device
 from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
+GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
 OTHER_DTYPE = DTYPES.index("other")
-FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "transformers.trainer", "deepspeed")
 LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
 MAX_UNCLAIMED = 100_000  # rows kept while nothing has trained yet: a program that only evaluates writes nothing
@@ -40,7 +42,9 @@ class Recorder:
         self.epoch = -1  # iterations begun over a loader
         self.writer: SpoolWriter | None = None
         self._rows: list[tuple[Any, ...]] = []
-        self._waiting: list[tuple[int, Tensor]] = []  # place in _rows, three numbers still on an accelerator
+        self._waiting: Waiting = []  # places in _rows, three numbers each that are still on an accelerator
+        self._flight: Flight | None = None  # rows of an earlier flush whose numbers are on their way
+        self.late: Callable[[int], None] | None = None  # told the step whose gradients turn out not to be finite
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
         self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
         self._subjects: dict[tuple[str, str, str, str], int] = {}
@@ -82,7 +86,13 @@ class Recorder:
         numbers = on_device(tensor)
         self.add(kind, subject, (0.0, 0.0, 0.0), tensor, flags, mode, call)
         if self._rows:  # not just written
-            self._waiting.append((len(self._rows) - 1, numbers))
+            self._waiting.append(([len(self._rows) - 1], numbers.unsqueeze(0)))
+
+    def rows_later(self, rows: list[tuple[Any, ...]], numbers: Tensor) -> None:
+        """Rows that were put together already; their three numbers each, [rows, 3], are still on an accelerator."""
+        begin = len(self._rows)
+        self._rows.extend(rows)
+        self._waiting.append((list(range(begin, begin + len(rows))), numbers))
 
     def shape(self, shape: torch.Size) -> int:
         key = tuple(shape)
@@ -129,7 +139,7 @@ class Recorder:
         self.value("step", self.subject("step", "call"), 0.0 if skipped else 1.0)
         self.step += 1
         self.micro = 0
-        self.flush()
+        self.flush(final=False)
         self.governor.step_ends(self.step)
 
     # --- notes -----------------------------------------------------------------------------------------------
@@ -200,13 +210,45 @@ class Recorder:
                 pass
 
     def flush(self, final: bool = True) -> None:
-        """Write the pending rows. Nothing has a name yet before something trains: then they wait."""
+        """Write the pending rows. Nothing has a name yet before something trains: then they wait.
+
+        Not final: those with numbers on an accelerator go on their way, and are written with the next.
+        """
         if self.writer is None:
             if len(self._rows) > MAX_UNCLAIMED:
                 self._drop_unclaimed()
             return
-        self._fetch()
+        self.land()
         rows, self._rows = self._rows, []
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._flight = depart(rows, waiting)
+            if final:
+                self.land()
+        else:
+            self._write(rows)
+
+    def _drop_unclaimed(self) -> None:
+        half = MAX_UNCLAIMED // 2
+        del self._rows[:half]
+        shifted = [([place - half for place in places], numbers) for places, numbers in self._waiting]
+        self._waiting = [part for part in shifted if part[0][0] >= 0]
+
+    def land(self) -> None:
+        """Write what was still on its way from an accelerator."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            rows = flight.landed()
+            self._write(rows)
+            for row in rows:
+                if row[4] == GRADIENT_NORM:
+                    self.governor.gradient(row[10])
+                elif row[4] == GRADIENT and not math.isfinite(row[10]) and self.late is not None:
+                    late, self.late = self.late, None  # once: what follows is its consequence
+                    late(row[0])
+
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+        assert self.writer is not None
         packed = b"".join([ROW.pack(*row) for row in rows])
         if self.tap is not None:
             self.tap.rows(packed)
@@ -215,25 +257,6 @@ class Recorder:
         self.governor.written(len(rows))
         self.writer.rows(packed)
         self.guard.on = self.guard.on and self.writer.lost is None  # the disk is full: the training goes on alone
-
-    def _drop_unclaimed(self) -> None:
-        half = MAX_UNCLAIMED // 2
-        del self._rows[:half]
-        self._waiting = [(place - half, numbers) for place, numbers in self._waiting if place >= half]
-
-    def _fetch(self) -> None:
-        """Bring the numbers that wait on an accelerator here, in one transfer."""
-        waiting, self._waiting = self._waiting, []
-        by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
-        for place, numbers in waiting:
-            by_device.setdefault(numbers.device, []).append((place, numbers))
-        for pairs in by_device.values():
-            fetched = torch.stack([numbers for _, numbers in pairs]).tolist()
-            for (place, _), (low, high, norm) in zip(pairs, fetched, strict=True):
-                row = self._rows[place]
-                stats = Stats(low, high, norm)
-                flags = row[6] | (BAD if stats.bad else 0)
-                self._rows[place] = (*row[:6], flags, row[7], low, high, norm)
 
     def nonfinite_detail(self, subject: int, tensor: Tensor, mode: str = "train", call: int = 0) -> tuple[int, str]:
         """A row with the counts of NaN and Inf and the flat index of the first; returns (index, kind of the first)."""
@@ -253,7 +276,7 @@ class Recorder:
         self.guard.spent = 0.0
         self.governor.begins_anew()
         self.writer = None
-        self._rows, self._waiting = [], []
+        self._rows, self._waiting, self._flight = [], [], None
         self._early_notes = list(self._lexicon)
         self._started = time.monotonic()
         self._claiming = threading.Lock()
@@ -264,29 +287,3 @@ class Recorder:
             self.note("closed", step=self.step)
             self.note("cost", **self.governor.account())
         self.guard.on = False
-
-
-def device_name() -> str:
-    """Of the GPU that is used, if one is: the question alone must not initialise CUDA."""
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return torch.cuda.get_device_name() if in_use else "cpu"
-
-
-def process_header() -> dict[str, Any]:
-    """What a recording says of the process it runs in. No environment variable is stored."""
-    # not platform.platform(): it starts a process and touches the warnings' filters
-    return {
-        "torch": torch.__version__,
-        "python": sys.version.partition(" ")[0],
-        "platform": "-".join(os.uname()[::2]) if hasattr(os, "uname") else sys.platform,
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-        "packages": [name for name in FRAMEWORKS if name in sys.modules],
-        "device": device_name(),
-        "pid": os.getpid(),
-        "cwd": os.getcwd(),
-        "started": time.time(),
-    }
-
-
-

@@ -33,7 +33,7 @@ class Settings:
         return self.layers is None or re.search(self.layers, layer) is not None
 
     def header(self) -> dict[str, Any]:
-        from .recorder import process_header
+        from .header import process_header
 
         rank, world = process_rank()
         return {

@@ -30,6 +30,14 @@ _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 _HALF_BYTES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+HERE = {"cpu"}  # types of devices whose numbers are read at once; a test takes it out to walk the other way
+
+
+def away(tensor: Tensor) -> bool:
+    """On an accelerator: reading it now would make the program wait."""
+    return tensor.device.type not in HERE
+
+
 def measurable(tensor: Tensor) -> bool:
     """A plain dense floating point tensor that holds values: not fake, meta, sparse, nested, quantised or empty."""
     return (

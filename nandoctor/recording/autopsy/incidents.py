@@ -34,6 +34,7 @@ class Alarms:
         self.run = run
         self.lines = LineMap(run)
         self.graphs = Graphs(run, self.lines)
+        run.recorder.late = self.late_gradients
         self.filed = 0
         self.skipped = 0
         self.drawn, self.looked = -1, 0  # backward calls when a batch was drawn last; looks at variables since
@@ -94,6 +95,7 @@ class Alarms:
 
         size: of its graph, where that is known already (autopsy/recall.py).
         """
+        self.run.recorder.land()  # were the gradients of the step before finite?
         node = loss.grad_fn
         if node is None or self._full() or order(node) in self.examined:
             return
@@ -192,6 +194,16 @@ class Alarms:
             incident = self.run.incident("weight")
             self.origin.from_weights(incident, name, kind, parameter)
             self._file(incident)
+
+    def late_gradients(self, step: int) -> None:
+        """The gradients of a step that has ended were not finite: on an accelerator that is seen a step later."""
+        run = self.run
+        if self._full() or run.scale is not None:  # a GradScaler looks for itself
+            return
+        incident = run.incident("gradient", phase="backward", method="gradients", kind="nan")
+        incident.step = step
+        incident.unknown = "seen a step later, when backward's graph was gone: nandoctor record --watch-step names it"
+        self._file(incident)
 
     def weights_at_the_end(self) -> None:
         """The last step was not recorded whole, and no backward followed that would have shown what it did."""

@@ -12,7 +12,7 @@ from ...trace.schema import BAD, SCALED
 from ..looks import looking
 from ..names import Layer
 from ..run import Reached, Run
-from ..stats import SMALLEST_NORMAL, flushed, measurable, measure
+from ..stats import SMALLEST_NORMAL, away, flushed, measurable, measure
 
 
 def watch_gradient(run: Run, layer: Layer, path: str, number: int, output: Tensor) -> None:
@@ -30,7 +30,7 @@ def gradient(
     recorder = run.recorder
     subject = run.subject(layer, path)
     flags = SCALED if run.scale is not None else 0
-    if tensor.device.type != "cpu":
+    if away(tensor):
         recorder.add_later("output_gradient", subject, tensor, flags, run.mode, number)
         return
     stats = measure(tensor)

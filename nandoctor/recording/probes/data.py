@@ -13,7 +13,7 @@ from ..frames import user_place
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor, Run
-from ..stats import is_countable, measurable, measure, measure_integers
+from ..stats import away, is_countable, measurable, measure, measure_integers
 
 IGNORED = -100  # the label that torch's losses leave out by default
 AHEAD = ("accelerate.data_loader",)  # modules that draw the next batch before they hand out the one before it
@@ -67,7 +67,7 @@ def record(run: Run, path: str, tensor: Tensor, mode: str) -> None:
     recorder = run.recorder
     if measurable(tensor):
         subject = recorder.subject(path, "batch")
-        if tensor.device.type != "cpu":
+        if away(tensor):
             recorder.add_later("batch", subject, tensor, mode=mode)
             return
         stats = measure(tensor)

@@ -18,7 +18,7 @@ from ..autopsy.incidents import Alarms
 from ..names import Layer, is_loss
 from ..nested import tensors
 from ..run import MAX_CALLS, Call, Run, sequence_number
-from ..stats import is_bad, is_countable, measurable, measure, measure_integers
+from ..stats import away, is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
 from .backward import watch_gradient
 from .checkpointed import block_birth, checkpointed
@@ -169,7 +169,7 @@ def record_leaf(
     for path, tensor in tensors(output):
         if not measurable(tensor):
             continue
-        if wanted and tensor.device.type != "cpu":
+        if wanted and away(tensor):
             recorder.add_later("activation", run.subject(layer, path), tensor, flags, run.mode, number)
         else:
             stats = measure(tensor)
@@ -184,7 +184,7 @@ def record_leaf(
                 if len(run.births) < 16:
                     run.births.append(leaf_birth(module, layer, args, kwargs, tensor, start, end))
         if graph and tensor.grad_fn is not None:
-            if tensor.device.type == "cpu":
+            if not away(tensor):
                 run.flags[tensor.grad_fn._sequence_nr()] = stats.bad
             if wanted:
                 watch_gradient(run, layer, path, number, tensor)
@@ -200,7 +200,7 @@ def end_root(
     returned = [tensor for _, tensor in tensors(output)]
     run.nothing_evaluated = bool(returned) and all(tensor.numel() == 0 for tensor in returned)
     for tensor in returned:
-        if not measurable(tensor) or tensor.device.type != "cpu":
+        if not measurable(tensor) or away(tensor):
             continue
         last, bad = run.last_output
         if bad if last is not None and last() is tensor else is_bad(tensor):
@@ -230,7 +230,7 @@ def record_inputs(run: Run, layer: Layer, args: tuple[Any, ...], kwargs: dict[st
             recorder.add("input", subject, measure_integers(tensor), tensor, 0, run.mode)
         if not measurable(tensor):
             continue
-        if tensor.device.type != "cpu":
+        if away(tensor):
             recorder.add_later("input", subject, tensor, 0, run.mode)
             continue
         stats = measure(tensor)

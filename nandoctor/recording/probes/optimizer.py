@@ -91,14 +91,13 @@ class Optimizers:
         """All that is read of the gradients at a step that is not recorded whole; False where it takes more."""
         if getattr(optimizer, "grad_scale", None) is not None:
             return False
-        recorder = self.run.recorder
-        rows, total = self.weights.thin_rows(optimizer)
-        if not math.isfinite(total):
+        total = self.weights.thin_rows(optimizer, self.number(optimizer))
+        if total is not None and not math.isfinite(total):
             return False
-        self.gradients_finite, self.last_norm[optimizer] = True, total
-        recorder.rows(rows)
-        recorder.value("gradient_norm", recorder.subject(f"{self.number(optimizer)}", "optimizer"), total)
-        recorder.governor.gradient(total)
+        self.gradients_finite = True  # as far as is known: recorder.late tells of those on an accelerator
+        if total is not None:
+            self.last_norm[optimizer] = total
+            self.run.recorder.governor.gradient(total)
         return True
 
     def made_late(self, parameter: Tensor) -> tuple[str, Place] | None:

@@ -1,0 +1,50 @@
+"""Rows whose numbers are still on an accelerator: sent to the host without waiting, read a step later."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..trace.schema import BAD
+from .stats import Stats
+
+Row = tuple[Any, ...]
+Waiting = list[tuple[list[int], Tensor]]  # places among the rows; their numbers, [places, 3] on a device
+
+
+@dataclass
+class Flight:
+    rows: list[Row]
+    parts: list[tuple[list[int], Tensor, Any]]  # places, numbers on their way, the event after them
+
+    def landed(self) -> list[Row]:
+        """The rows with their numbers. Waits only where a step took less time than the copy."""
+        for places, numbers, event in self.parts:
+            if event is not None:
+                event.synchronize()
+            for place, (low, high, norm) in zip(places, numbers.tolist(), strict=True):
+                row = self.rows[place]
+                flags = row[6] | (BAD if Stats(low, high, norm).bad else 0)
+                self.rows[place] = (*row[:6], flags, row[7], low, high, norm)
+        return self.rows
+
+
+def depart(rows: list[Row], waiting: Waiting) -> Flight:
+    """One transfer for each device, in the order of its stream; on CUDA nothing waits for it."""
+    by_device: dict[torch.device, Waiting] = {}
+    for places, numbers in waiting:
+        by_device.setdefault(numbers.device, []).append((places, numbers))
+    parts = []
+    for device, pairs in by_device.items():
+        together = torch.cat([numbers for _, numbers in pairs])
+        places = [place for found, _ in pairs for place in found]
+        event = None
+        if device.type == "cuda":
+            host = torch.empty(together.shape, dtype=together.dtype, pin_memory=True)
+            host.copy_(together, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            together = host
+        parts.append((places, together, event))
+    return Flight(rows, parts)
