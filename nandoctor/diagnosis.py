@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nandoctor.causes import CAUSES
-from nandoctor.causes.cause import CannotSay, Cause, Remedy, Verdict
+from nandoctor.causes.cause import CannotSay, Cause, Fact, Remedy, Verdict
 from nandoctor.causes.failure import failed
 from nandoctor.errors import UserError, nothing_to_diagnose, unknown_cause
 from nandoctor.evidence import Bad, Crash, Evidence, fields, gather
@@ -89,6 +89,7 @@ def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset()) -> Diagnos
         (_finding(cause, answer, evidence) for cause, answer in answers if isinstance(answer, Verdict)),
         key=lambda finding: -finding.confidence,
     )
+    findings = _with_treated(findings, evidence)
     run = _run(trace, evidence)
     if not _trained(trace, evidence) and not findings:
         raise _nothing(run)
@@ -110,6 +111,27 @@ def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
     if verdict.confidence <= FAINT and verdict.evidence:
         summary = f"Hardly likely; for it: {verdict.evidence[0].fact}"
     return Finding(cause.id, cause.title, verdict.confidence, summary, verdict, cause.remedies(evidence))
+
+
+def _with_treated(findings: list[Finding], evidence: Evidence) -> list[Finding]:
+    """Where active mode has cured a run, the judges of the whole trace may see nothing: what they said then counts."""
+    sure = {finding.cause for finding in findings if finding.confidence >= SURE_ENOUGH}
+    known = {cause.id: cause for cause in CAUSES}
+    added = []
+    for action in evidence.treated:
+        if action.event not in ("applied", "advised", "once") or action.cause not in known or action.cause in sure:
+            continue
+        if action.event == "once" and not action.patch:
+            continue  # an update left out while another treatment was on trial
+        sure.add(action.cause)
+        cause = known[action.cause]
+        summary = f"Seen at step {action.step}, while it ran: {action.why}."
+        confidence = action.confidence if action.confidence is not None else SURE_ENOUGH
+        verdict = Verdict(max(SURE_ENOUGH, min(confidence, 1.0)), summary, (Fact(action.why, step=action.step),))
+        added.append(Finding(cause.id, cause.title, verdict.confidence, summary, verdict, cause.remedies(evidence)))
+    kept = [finding for finding in findings if finding.cause not in {one.cause for one in added}]
+    # what was seen first comes first: later candidates are judged on a run that was treated
+    return [*added, *kept] if added and not any(f.confidence >= SURE_ENOUGH for f in kept) else [*kept, *added]
 
 
 def _run(trace: Trace, evidence: Evidence) -> Run:

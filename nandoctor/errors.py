@@ -139,6 +139,15 @@ def bad_value(option: str, happened: str) -> UserError:
     )
 
 
+def unknown_treatment(name: str, known: str) -> UserError:
+    return UserError(
+        title="UNKNOWN TREATMENT",
+        happened=f"--treat names {printable(name)}, and there is no such treatment.",
+        why=f"The treatments are: {known}.",
+        try_this="nandoctor record --active --treat learning-rate,adaptive-clipping -- python train.py",
+    )
+
+
 def bad_pattern(pattern: str, reason: str) -> UserError:
     return UserError(
         title="NOT A PATTERN",

@@ -8,22 +8,23 @@ from nandoctor.errors import UserError
 
 COMMANDS = {  # one file each, with a function of that name; the line of `nandoctor --help`
     "record": "Run a training as it is and record it into a trace.",
+    "treat": "Record a training and cure it while it runs: record --active.",
     "diagnose": "Name the cause of its NaN, where it began, and what to change.",
     "plot": "Draw one picture of a trace: loss, grad-norm, activations, ...",
     "show": "Print what a trace holds, or its rows.",
     "explain": "Print the page of a cause, or the list of all causes.",
 }
-OPTIONS_OF = {"record": "[OPTIONS] --"}  # how its usage line tells options from the command
+OPTIONS_OF = {"record": "[OPTIONS] --", "treat": "[OPTIONS] --"}  # how its usage line tells options from the command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     try:
-        if arguments[:1] == ["record"] and not asks_for_help(arguments[1:]):
+        if arguments[:1] in (["record"], ["treat"]) and not asks_for_help(arguments[1:]):
             from nandoctor.cli.record_arguments import read
             from nandoctor.cli.record_start import start
 
-            return start(read(arguments[1:]))
+            return start(read(arguments[1:], active=arguments[0] == "treat"))
         return run_typer(arguments)
     except UserError as error:
         sys.stdout.flush()

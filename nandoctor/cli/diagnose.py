@@ -3,9 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nandoctor.diagnosis import Diagnosis
 
 TraceFile = Annotated[
     Path | None, typer.Argument(metavar="TRACE", help="a trace or a spool, by default the newest one here; or a log")
@@ -17,9 +20,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="print strict JSON by the s
 Full = Annotated[bool, typer.Option("--full", help="everything, not only what fits 40 lines")]
 Muted = Annotated[list[str] | None, typer.Option("--mute", metavar="ID", help="leave out this cause; repeatable")]
 
+AsPatch = Annotated[bool, typer.Option("--patch", help="print a diff of the script that makes the cure permanent")]
+
 
 def diagnose(
-    trace: TraceFile = None, again: Again = None, as_json: AsJson = False, full: Full = False, mute: Muted = None
+    trace: TraceFile = None,
+    again: Again = None,
+    as_json: AsJson = False,
+    full: Full = False,
+    mute: Muted = None,
+    patch: AsPatch = False,
 ) -> None:
     """Name the cause of a recorded run's NaN, where it began, and what to change.
 
@@ -41,6 +51,9 @@ def diagnose(
         diagnosis = diagnose_log(path, muted)
     else:
         diagnosis = diagnose_trace(open_trace(path), muted)
+    if patch:
+        _say_patch(diagnosis)
+        raise typer.Exit(0 if diagnosis.healthy else 1)
     text = json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
     _say(text)
     raise typer.Exit(0 if diagnosis.healthy else 1)
@@ -59,6 +72,23 @@ def _compare(trace: Path, again: Path, as_json: bool, full: bool, muted: frozens
 def _say(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"  # a pipe may know ASCII only, a layer may be named in Greek
     print(text.encode(encoding, "replace").decode(encoding))
+
+
+def _say_patch(diagnosis: "Diagnosis") -> None:
+    """The diff on stdout, for `patch -p0`; what is to be done by hand on stderr."""
+    from nandoctor.patching.patch import patch
+    from nandoctor.report.plain import plain
+
+    found = patch(diagnosis, Path.cwd())
+    if found.diff:
+        print(found.diff, end="")
+    elif not found.by_hand:
+        print("nandoctor: nothing to change: no cause was found in this run", file=sys.stderr)
+    if found.by_hand:
+        print("nandoctor: no line of the script is known for this; by hand:", file=sys.stderr)
+        for text in found.by_hand:
+            for line in text.splitlines():
+                print(f"  {plain(line, 400)}", file=sys.stderr)
 
 
 def _wants_colour() -> bool:

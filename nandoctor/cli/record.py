@@ -43,6 +43,20 @@ WholeSteps = Annotated[
 MaxSize = Annotated[
     str,
     typer.Option("--max-size", metavar="SIZE", help="of what is written, however long the run: 64M, 1G"),
+Active = Annotated[
+    bool, typer.Option("--active", help="treat what goes wrong while the training runs (docs/active.md)")
+]
+Policy = Annotated[
+    str,
+    typer.Option(
+        "--policy", metavar="repair|skip|advise", help="repair a bad step, leave it out, or only say what to do"
+    ),
+]
+Treat = Annotated[str, typer.Option("--treat", metavar="NAME,NAME", help="use these treatments only")]
+MaxActions = Annotated[int | None, typer.Option("--max-actions", metavar="N", help="apply at most N treatments")]
+Ladder = Annotated[
+    str,
+    typer.Option("--ladder", metavar="measured|documents", help="what measures best, or what the documents prescribe"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 Recover = Annotated[
@@ -60,6 +74,11 @@ def record(
     budget: Budget = BUDGET,
     whole_steps: WholeSteps = WHOLE_STEPS,
     max_size: MaxSize = MAX_SIZE,
+    active: Active = False,
+    policy: Policy = "repair",
+    treat: Treat = "",
+    max_actions: MaxActions = None,
+    ladder: Ladder = "measured",
     quiet: Quiet = False,
     recover: Recover = None,
 ) -> None:
@@ -67,7 +86,9 @@ def record(
 
     The training's output, signals and exit code pass through unchanged; nandoctor speaks on stderr.
     """
+    names = tuple(name for name in treat.split(",") if name)
     request = Request(
-        tuple(command or ()), output, layers, watch_step, quiet, probe, budget, whole_steps, size(max_size)
-    )
+        tuple(command or ()), output, layers, watch_step, quiet, probe, budget, whole_steps, size(max_size),
+        active, policy, names, max_actions, ladder,
+    )  # fmt: skip
     raise typer.Exit(start(recover or request))

@@ -18,15 +18,20 @@ WITH_VALUE = {
     "--budget": "--budget",
     "--whole-steps": "--whole-steps",
     "--max-size": "--max-size",
+    "--policy": "--policy",
+    "--treat": "--treat",
+    "--max-actions": "--max-actions",
+    "--ladder": "--ladder",
 }
 BUDGET, WHOLE_STEPS, MAX_SIZE = 3.0, 100, "256M"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 SMALLEST = 2**20  # bytes: the notes of a run and its first steps
-FLAGS = ("--probe", "--quiet")
+FLAGS = ("--probe", "--quiet", "--active")
+OF_ACTIVE = ("--policy", "--treat", "--max-actions", "--ladder")
 
 
-def read(arguments: Sequence[str]) -> Request | str:
-    """What to record, or the path of the spool to recover. The arguments are those after `record`."""
+def read(arguments: Sequence[str], active: bool = False) -> Request | str:
+    """What to record, or the path of the spool to recover. The arguments are those after `record`, or `treat`."""
     values: dict[str, str] = {}
     flags: set[str] = set()
     command: tuple[str, ...] = ()
@@ -54,7 +59,19 @@ def read(arguments: Sequence[str]) -> Request | str:
     step = values.get("--watch-step")
     if step is not None and not step.isdecimal():
         raise errors.bad_value("--watch-step", f"{step!r} is not the number of a step")
+    active = active or "--active" in flags
+    for name in OF_ACTIVE:
+        if name in values and not active:
+            raise errors.bad_value(name, "it is about treating, and --active is not there")
+    most = values.get("--max-actions")
+    if most is not None and not most.isdecimal():
+        raise errors.bad_value("--max-actions", f"{most!r} is no number of actions")
     return Request(
+        active=active,
+        policy=values.get("--policy", "repair"),
+        treatments=tuple(name.strip() for name in values.get("--treat", "").split(",") if name.strip()),
+        max_actions=None if most is None else int(most),
+        ladder=values.get("--ladder", "measured"),
         command=command,
         output=values.get("--output", DEFAULT_OUTPUT),
         layers=values.get("--layers"),

@@ -24,6 +24,7 @@ from . import (
     scaler,
     style,
     trained,
+    treated,
     underflow,
     units,
     weights,
@@ -48,11 +49,13 @@ from .precision import Precision
 from .scaler import ScalerCalls
 from .style import Style
 from .trained import Trained
+from .treated import Action
 from .underflow import Underflow
 from .units import DeadLayer, Units
 from .weights import Weights
 
 __all__ = [
+    "Action",
     "Accumulation",
     "Activations",
     "Bad",
@@ -110,6 +113,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    treated: tuple[Action, ...] = ()  # by active mode
 
     @property
     def bad(self) -> Bad | None:
@@ -149,4 +153,5 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        treated=treated.gather(trace),
     )

@@ -200,7 +200,7 @@ def _broken_off(trace: Trace) -> bool:
 
 def _planned(trace: Trace) -> int | None:
     words = _command(trace)
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         match = EPOCHS.fullmatch(word)
         number = (match[1] or following) if match else ""
         if number.isascii() and number.isdigit() and 0 < len(number) <= 6 and int(number) > 0:

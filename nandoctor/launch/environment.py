@@ -9,6 +9,10 @@ from nandoctor.launch.secrets import masked
 
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INJECT = os.path.join(HOME, "recording", "inject")
+OF_ONE_RECORDING = (  # a recording around this one must not tell it how to record
+    "NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP", "NANDOCTOR_PROBE", "NANDOCTOR_ACTIVE", "NANDOCTOR_POLICY",
+    "NANDOCTOR_TREAT", "NANDOCTOR_LADDER", "NANDOCTOR_MAX_ACTIONS",
+)  # fmt: skip
 
 
 def environment(request: Request, session: str, marks: str, outer: Mapping[str, str]) -> dict[str, str]:
@@ -29,8 +33,14 @@ def environment(request: Request, session: str, marks: str, outer: Mapping[str, 
         ours["NANDOCTOR_WATCH_STEP"] = str(request.watch_step)
     if request.probe:
         ours["NANDOCTOR_PROBE"] = "1"
-    inherited = ("NANDOCTOR_LAYERS", "NANDOCTOR_WATCH_STEP", "NANDOCTOR_PROBE")  # of a recording around this one
-    kept = {name: value for name, value in outer.items() if name not in inherited}
+    if request.active:
+        ours["NANDOCTOR_ACTIVE"] = "1"
+        ours["NANDOCTOR_POLICY"] = request.policy
+        ours["NANDOCTOR_TREAT"] = ",".join(request.treatments)
+        ours["NANDOCTOR_LADDER"] = request.ladder
+        if request.max_actions is not None:
+            ours["NANDOCTOR_MAX_ACTIONS"] = str(request.max_actions)
+    kept = {name: value for name, value in outer.items() if name not in OF_ONE_RECORDING}
     path = kept.get("PYTHONPATH", "")
     if path.split(os.pathsep)[0] != INJECT:
         path = INJECT + os.pathsep + path if path else INJECT

@@ -9,6 +9,13 @@ from nandoctor import errors
 from nandoctor.trace.spool import SUFFIX
 
 DEFAULT_OUTPUT = "run.parquet"
+POLICIES = ("repair", "skip", "advise")
+LADDERS = ("measured", "documents")
+TREATMENTS = (  # causes/treatments.py, which a recording's parent need not load; a test holds the two together
+    "adaptive-clipping", "nonfinite-gradients", "nonfinite-weights", "loss-cap", "learning-rate", "warm-up",
+    "amp-order", "attention-logits", "batchnorm", "data", "optimizer", "rollback", "accumulation", "operations",
+    "initialization",
+)  # fmt: skip
 SHORTEST_TRIAL = 32  # characters of a name that nobody else has
 
 
@@ -23,6 +30,11 @@ class Request:
     budget: float = 3.0  # percent of the training's time; 0: everything at every step
     whole_steps: int = 100  # recorded whole before the budget counts
     max_size: int = 256 * 2**20  # bytes of the spool
+    active: bool = False  # treat what is found while the training runs
+    policy: str = "repair"  # of POLICIES
+    treatments: tuple[str, ...] = ()  # that may be used; none named: all
+    max_actions: int | None = None
+    ladder: str = "measured"  # of LADDERS
 
 
 def checked(request: Request) -> Request:
@@ -36,6 +48,7 @@ def checked(request: Request) -> Request:
             raise errors.bad_pattern(request.layers, str(error)) from None
     if request.watch_step is not None and request.watch_step < 0:
         raise errors.bad_value("--watch-step", f"there is no step {request.watch_step}")
+    _check_treating(request)
     output = os.path.abspath(request.output)
     if os.path.isdir(output) or request.output.endswith(os.sep):
         raise errors.output_is_folder(request.output)
@@ -46,6 +59,18 @@ def checked(request: Request) -> Request:
         raise errors.no_output_folder(folder, error.strerror or str(error)) from None
     _try_a_spool(output)
     return replace(request, output=output)
+
+
+def _check_treating(request: Request) -> None:
+    if request.policy not in POLICIES:
+        raise errors.bad_value("--policy", f"{request.policy!r} is none of {', '.join(POLICIES)}")
+    if request.ladder not in LADDERS:
+        raise errors.bad_value("--ladder", f"{request.ladder!r} is none of {', '.join(LADDERS)}")
+    if request.max_actions is not None and request.max_actions < 0:
+        raise errors.bad_value("--max-actions", f"there are no {request.max_actions} actions")
+    for name in request.treatments:
+        if name not in TREATMENTS:
+            raise errors.unknown_treatment(name, ", ".join(TREATMENTS))
 
 
 def _try_a_spool(output: str) -> None:

@@ -19,9 +19,9 @@ class Watched:
     """Descriptor in the place of a method: `seen(self)` runs at each lookup on an instance."""
 
     def __init__(self, original: Any, seen: Callable[[Any], None]) -> None:
+        functools.update_wrapper(self, original)  # first: it copies the fields of another Watched, too
         self.original = original
         self.seen = seen
-        functools.update_wrapper(self, original)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is not None:

@@ -44,6 +44,7 @@ class Recorder:
         self._started = time.monotonic()
         self._claiming = threading.Lock()
         self._said: set[str] = set()
+        self.tap: Any = None  # active mode reads along: treat/window.py
 
     # --- rows ------------------------------------------------------------------------------------------------
     def add(
@@ -119,6 +120,8 @@ class Recorder:
 
     # --- notes -----------------------------------------------------------------------------------------------
     def note(self, kind: str, /, **fields: Any) -> None:
+        if self.tap is not None:
+            self.tap.note(kind, fields)
         if self.writer is None:
             self._early_notes.append((kind, fields))
         else:
@@ -177,10 +180,13 @@ class Recorder:
             return
         self._fetch()
         rows, self._rows = self._rows, []
+        packed = b"".join([ROW.pack(*row) for row in rows])
+        if self.tap is not None:
+            self.tap.rows(packed)
         if not (self.governor.series or self.governor.whole) and not any(row[6] & BAD for row in rows):
             return  # the trace has come near its size: the series of this step are left out
         self.governor.written(len(rows))
-        self.writer.rows(b"".join([ROW.pack(*row) for row in rows]))
+        self.writer.rows(packed)
 
     def _drop_unclaimed(self) -> None:
         half = MAX_UNCLAIMED // 2

@@ -101,6 +101,9 @@ class Run:
     unchecked: Callable[[Tensor], tuple[str, Place] | None] | None = None
     hooks: Any = None  # probes/forward.py
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
+    rules: Any = None  # treat/mode.py, where active mode has changed an operation
+    scalers: Any = None  # treat/scalers.py, likewise
+    compiled: bool = False  # torch.compile is in use
 
     def __post_init__(self) -> None:
         self.names = Names(self._model_seen)

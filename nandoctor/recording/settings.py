@@ -22,6 +22,11 @@ class Settings:
     budget: float = 3.0  # percent of the training's CPU time; 0: everything at every step
     whole_steps: int = 100  # recorded whole before the budget counts
     max_size: int = 256 * 2**20  # bytes of the spool, and so of the trace
+    active: bool = False  # treat what is found: treat/
+    policy: str = "repair"  # skip, advise
+    treatments: tuple[str, ...] = ()  # that may be used; none: all
+    max_actions: int | None = None
+    ladder: str = "measured"  # documents
 
     def wants(self, layer: str) -> bool:
         return self.layers is None or re.search(self.layers, layer) is not None
@@ -44,6 +49,7 @@ def from_environment() -> Settings:
     get = os.environ.get
     watch = get("NANDOCTOR_WATCH_STEP")
     layers = get("NANDOCTOR_LAYERS") or None
+    most = get("NANDOCTOR_MAX_ACTIONS")
     if layers is not None:
         re.compile(layers)
     return Settings(
@@ -57,4 +63,9 @@ def from_environment() -> Settings:
         budget=float(get("NANDOCTOR_BUDGET", Settings.budget)),
         whole_steps=int(get("NANDOCTOR_WHOLE_STEPS", Settings.whole_steps)),
         max_size=int(get("NANDOCTOR_MAX_SIZE", Settings.max_size)),
+        active=bool(get("NANDOCTOR_ACTIVE")),
+        policy=get("NANDOCTOR_POLICY") or "repair",
+        treatments=tuple(name for name in get("NANDOCTOR_TREAT", "").split(",") if name),
+        max_actions=int(most) if most else None,
+        ladder=get("NANDOCTOR_LADDER") or "measured",
     )

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from nandoctor.diagnosis import Diagnosis, Finding
-from nandoctor.evidence import Bad
+from nandoctor.evidence import Action, Bad
 
 SCHEMA_VERSION = 1
 
@@ -31,7 +31,13 @@ def document(diagnosis: Diagnosis) -> dict[str, Any]:
             "torch": run.torch,
         },
         "not_seen": list(diagnosis.not_seen),
+        **({"treated": [_action(action) for action in treated]} if (treated := diagnosis.evidence.treated) else {}),
     }
+
+
+def _action(action: Action) -> dict[str, Any]:
+    named = ("step", "event", "treatment", "cause", "what", "why", "undo", "count")
+    return {name: getattr(action, name) for name in named}
 
 
 def strict(value: Any) -> Any:

@@ -11,7 +11,7 @@ from nandoctor.causes.cause import Fact, Remedy
 from nandoctor.causes.remedies.papers import PAPERS
 from nandoctor.diagnosis import FAINT, Diagnosis, Finding
 from nandoctor.evidence import Bad, Evidence
-from nandoctor.report import checklist, questions
+from nandoctor.report import checklist, questions, treatment
 from nandoctor.report.plain import plain
 
 COLUMNS = 100
@@ -66,6 +66,8 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     if not full and diagnosis.reading is None:  # a log leaves many causes open, each of them faint
         others = tuple(finding for finding in others if finding.confidence > FAINT)
     parts = [Part(tuple(_head(diagnosis))), Part(tuple(_state(diagnosis)))]
+    if diagnosis.evidence.treated:
+        parts.append(_listed("What was done while it ran", treatment.lines(diagnosis.evidence.treated, full), None))
     if diagnosis.first_nonfinite is not None:
         birth = _birth(diagnosis.first_nonfinite, full)
         parts.append(Part(tuple(birth[:2]), tuple((line,) for line in birth[2:])))

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nandoctor.trace.schema import DTYPES, KIND, KIND_NAMES, KINDS, MODES, NORM_ONLY, ROW_FIELDS, TENSOR_KINDS
-from nandoctor.trace.trace import Records, dtype_of
+from .schema import DTYPES, KIND, KIND_NAMES, KINDS, MODES, NORM_ONLY, ROW_FIELDS, TENSOR_KINDS
+from .trace import Records, dtype_of
 
 Ints = NDArray[np.int64]
 

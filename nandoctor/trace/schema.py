@@ -69,6 +69,9 @@ KINDS: dict[str, tuple[str, str, str]] = {
     # at steps that `record --probe` repeated in forked copies (recording/probes/overshoot.py), on the batch of the step
     "rho": ("", "", "value"),  # decrease of the loss by the step, over the decrease that its gradient promised
     "critical_factor": ("", "", "value"),  # times the step that bring the loss back to its value before the step
+    # active mode; subject = the treatment, value = which event (treat/ledger.py): 1 applied, 2 withdrawn, 3 helped,
+    # 4 done once, 5 advised, 6 stood aside
+    "treatment": ("", "", "value"),
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}
@@ -103,5 +106,6 @@ NO_GRAD = 128  # seen under no_grad
 # exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)
 # probe_failed  probe, step, error
 # cost        seconds (in nandoctor's hooks), elapsed, steps, whole_steps  (recorded with everything; at the end)
+# treatment   step, batch, event, treatment, cause, what, why, undo, count, patch, confidence, back_to: active mode
 # unseen      text                                                        (what could not be observed, in words)
 # end         exit_code or signal, steps                                   (written by the parent)

@@ -12,6 +12,7 @@ from ..run import Run
 def install(run: Run, alarms: Alarms) -> None:
     def compiles() -> None:
         alarms.lines.give_up()
+        run.compiled = True
         run.recorder.unseen("torch.compile is in use: source lines are not noted, compiled regions are one block")
 
     guarded = run.recorder.guard("compile", compiles)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nandoctor.evidence import Bad
 from nandoctor.report.plots import marks
-from nandoctor.report.plots.events import epoch_steps
+from nandoctor.report.plots.events import epoch_steps, treatment_steps
 from nandoctor.report.plots.scale import fit_steps, fit_y
 from nandoctor.report.plots.series import Curve, Floats
 from nandoctor.report.plots.style import FAINT, INK, LINE_COLOURS, QUIET, Entry
@@ -62,6 +62,7 @@ def draw_curves(
         marks.mark_edge(axes, skipped, marks.SKIPPED_MARK)
         entries.append(marks.edge_handle(marks.SKIPPED_MARK))
     entries += marks.mark_epochs(axes, epoch_steps(trace))
+    entries += marks.mark_treatments(axes, treatment_steps(trace))
     marks.mark_first_bad(axes, bad)
     if not any(np.isfinite(curve.y).any() for curve in everything):
         axes.text(0.5, 0.5, "not one finite value", transform=axes.transAxes, ha="center", color=QUIET, fontsize=11)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nandoctor.evidence import Bad
+from nandoctor.evidence import Bad, treated
 from nandoctor.evidence import first_bad as evidence
 from nandoctor.trace.schema import SKIPPED
 from nandoctor.trace.trace import Trace
@@ -55,6 +55,11 @@ def epoch_steps(trace: Trace) -> list[int]:
     rows = trace.rows("step")
     begins = rows["step"][1:][np.diff(rows["epoch"]) > 0]
     return [int(step) for step in begins] if len(begins) <= FEW_EPOCHS else []
+
+
+def treatment_steps(trace: Trace) -> list[int]:
+    """Steps at which active mode applied or withdrew a treatment."""
+    return [action.step for action in treated.gather(trace) if action.event in ("applied", "withdrawn")]
 
 
 def module_classes(trace: Trace) -> dict[str, str]:

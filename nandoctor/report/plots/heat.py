@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nandoctor.evidence import Bad
 from nandoctor.report.plots import marks
-from nandoctor.report.plots.events import epoch_steps, module_classes
+from nandoctor.report.plots.events import epoch_steps, module_classes, treatment_steps
 from nandoctor.report.plots.scale import label_steps
 from nandoctor.report.plots.series import FINITE, INF, NAN, Floats, Grid
 from nandoctor.report.plots.style import INF_COLOUR, MAGNITUDES, NAN_COLOUR, NO_VALUE, QUIET, Entry
@@ -43,7 +43,8 @@ def draw_heat(figure: Figure, trace: Trace, cells: Grid, bad: Bad | None, label:
     label_steps(axes)
     colour_bar(figure, axes, cells, norm, label, "right", inches)
     marks.mark_first_bad(axes, bad, over_cells=True)
-    return marks.cell_handles() + marks.mark_epochs(axes, epoch_steps(trace), over_cells=True)
+    epochs = marks.mark_epochs(axes, epoch_steps(trace), over_cells=True)
+    return marks.cell_handles() + epochs + marks.mark_treatments(axes, treatment_steps(trace))
 
 
 def colour_range(*grids: Grid) -> Normalize:

@@ -15,6 +15,7 @@ from nandoctor.report.plots.series import Floats, Grid
 from nandoctor.report.plots.style import FAINT, INF_COLOUR, INK, NAN_COLOUR, NO_VALUE, QUIET, Entry
 
 MOST_MARKS = 300  # side by side on one edge; more would only overlap
+TREATED = "#A6761D"  # brown: nothing else is drawn in it
 LEAST_FRAME = 0.1  # inches: a row among hundreds is thinner than a frame's line
 
 NAN_AT, INF_AT, SKIPPED_AT, FLOOR_AT = 0.945, 0.98, 0.065, 0.025  # fractions of the axes' height
@@ -104,6 +105,15 @@ def frame_birth(axes: Axes, cells: Grid, bad: Bad, row: int, inches: float) -> N
     frame = Rectangle((left, row - height / 2), cells.width, height, fill=False, edgecolor=INK, linewidth=2, zorder=7)
     frame.set(gid="birth", clip_on=False, path_effects=around)
     axes.add_patch(frame)
+
+
+def mark_treatments(axes: Axes, steps: Iterable[int]) -> list[Entry]:
+    """A dotted line where active mode applied or withdrew a treatment; returns the legend entry, if there are any."""
+    found = thinned(np.array(sorted(set(steps)), np.float64))
+    for x in found:
+        axes.axvline(float(x), color=TREATED, linewidth=1.1, linestyle=(0, (1, 1.5)), gid="treatment", zorder=4)
+    style: dict[str, Any] = {"color": TREATED, "linewidth": 1.1, "linestyle": (0, (1, 1.5))}
+    return [(Line2D([], [], **style), "a treatment begins or ends")] if len(found) else []
 
 
 def mark_epochs(axes: Axes, steps: Iterable[int], over_cells: bool = False) -> list[Entry]:

@@ -1,0 +1,99 @@
+"""BatchNorm over too few values: running statistics stand in for those of the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from ..causes import treatments
+from ..recording.run import Run
+from ..recording.stats import detach
+from ..recording.tracebacks import OURS
+from .applied import Applied, Case
+from .hooks import shielded
+
+TOO_FEW = 4  # values per channel, as in causes/batchnorm_tiny_batch.py
+SLOW = 0.1  # of the layer's own momentum: statistics of few values are noise, their mean over many batches is not
+
+
+def values_per_channel(x: Any) -> int | None:
+    if not isinstance(x, Tensor) or x.dim() < 2 or x.numel() == 0:
+        return None
+    return x.numel() // x.shape[1]
+
+
+def with_running(run: Run, few: int, learns: bool, said: Callable[[nn.Module], None]) -> Callable[[], None]:
+    """Calls of a training BatchNorm on at most `few` values per channel use its running statistics.
+
+    `learns`: they still go into the running statistics, slowly.
+    """
+    switched: list[nn.Module] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not isinstance(module, _BatchNorm) or not module.training or module.running_mean is None:
+            return
+        count = values_per_channel(args[0]) if args else None
+        if count is None or count > few:
+            return
+        module.training = False
+        switched.append(module)
+        if learns and count > 1 and module.running_var is not None:
+            share = (module.momentum or 0.1) * SLOW
+            x = detach(args[0]).transpose(0, 1).flatten(1).float()
+            module.running_mean.lerp_(x.mean(1).to(module.running_mean.dtype), share)
+            module.running_var.lerp_(x.var(1).to(module.running_var.dtype), share)
+        said(module)
+
+    def after(module: nn.Module, *_: Any) -> None:
+        if switched and module is switched[-1]:
+            switched.pop().training = True
+
+    safe_before, safe_after = shielded(run, before), shielded(run, after)
+
+    def entering(module: nn.Module, args: tuple[Any, ...]) -> None:  # every module comes by: a glance for the others
+        if isinstance(module, _BatchNorm) and module.training:
+            safe_before(module, args)
+
+    def leaving(module: nn.Module, *_: Any) -> None:
+        if switched:
+            safe_after(module)
+
+    first = register_module_forward_pre_hook(entering)
+    second = register_module_forward_hook(leaving, always_call=True)
+    OURS.update((first.id, second.id))
+
+    def stop() -> None:
+        first.remove()
+        second.remove()
+
+    return stop
+
+
+def running(case: Case) -> Applied | None:
+    norm = case.evidence.batchnorm
+    if norm is None:
+        return None
+    few = max(1, min(TOO_FEW, norm.usual))
+    stop = with_running(case.run, few, True, lambda _: None)
+    return Applied(
+        treatments.BATCHNORM, f"BatchNorm uses its running statistics for at most {few} values per channel",
+        "remove --active; to keep it, use larger batches, drop_last=True or another normalisation",
+        {"kind": "drop-last"}, back="start" if case.run.recorder.step < 60 else "", stop=stop,
+    )  # fmt: skip
+
+
+def never_one(run: Run, ledger: Any) -> None:
+    """In force from the start: torch raises on one value per channel, and the training would end there."""
+
+    def said(module: nn.Module) -> None:
+        layer = run.names.known(module)
+        name = layer.name if layer is not None else type(module).__name__
+        ledger.write(
+            "once", treatments.BATCHNORM, "batchnorm-tiny-batch",
+            f"{name} used its running statistics for this batch", "it holds one value per channel, torch would raise",
+            "remove --active; to keep it, DataLoader(..., drop_last=True)", patch={"kind": "drop-last"},
+        )  # fmt: skip
+
+    with_running(run, 1, False, said)

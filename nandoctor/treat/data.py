@@ -1,0 +1,188 @@
+"""What a model is given: NaN and Inf replaced, samples and entries that are far too loud brought back to the usual."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import dataloader
+
+from ..causes import treatments
+from ..recording.stats import detach, measurable
+from .applied import Applied, Case
+from .hooks import on_inputs
+
+LOUD = 10.0  # times the median norm of samples; data that people normalise stay within 4
+FEW = 0.5  # of a sample's entries: then those entries are wrong, not the sample's scale
+RAW = 30.0  # a column this far from 0 with a spread of its own was never normalised
+
+
+def replace(case: Case) -> Applied | None:
+    """NaN and Inf in inputs: each becomes the mean of its column in the batch, 0 where it has none."""
+    bad = case.evidence.bad
+    if bad is not None and bad.phase not in ("input", "forward", "loss"):
+        return None
+    stops = [on_inputs(case.run, without_nonfinite), on_batches(batch_without_nonfinite)]
+    return Applied(
+        treatments.DATA, "NaN and Inf in inputs are replaced by the mean of their column in the batch; a sample whose "
+        "target is not finite is left out of its batch",
+        "remove --active; to keep it, repair the data", {"kind": "nan-to-num", "tensor": bad.tensor if bad else None},
+        stop=lambda: both(stops),
+    )  # fmt: skip
+
+
+def both(stops: list[Callable[[], None]]) -> None:
+    for stop in stops:
+        stop()
+
+
+def without_nonfinite(tensor: Tensor) -> Tensor | None:
+    if not measurable(tensor):
+        return None
+    wrong = ~torch.isfinite(tensor)
+    if not bool(wrong.any()):
+        return None
+    if tensor.dim() < 2 or tensor.shape[0] < 2:
+        return tensor.masked_fill(wrong, 0.0)
+    kept = tensor.masked_fill(wrong, 0.0)
+    counts = (~wrong).sum(0).clamp_min(1)
+    means = (kept.double().sum(0) / counts).to(tensor.dtype)
+    return torch.where(wrong, means.expand_as(tensor), tensor)
+
+
+def batch_without_nonfinite(batch: Any) -> Any:
+    """A batch of a DataLoader: samples whose target is not finite go, the inputs of the others are mended."""
+    flat = list(batch) if type(batch) in (list, tuple) else None
+    if flat is not None and len(flat) >= 2 and isinstance(flat[-1], Tensor) and measurable(flat[-1]):
+        target = flat[-1]
+        size = target.shape[0] if target.dim() else 0
+        good = torch.isfinite(target.reshape(size, -1)).all(1) if size else None
+        same = all(isinstance(t, Tensor) and t.dim() and t.shape[0] == size for t in flat)
+        if good is not None and same and bool(good.any()) and not bool(good.all()):
+            batch = type(batch)(t[good] for t in flat)
+    return mapped(batch, without_nonfinite)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor | None]) -> Any:
+    """The same containers with changed tensors in them; what is not changed is handed on as it is."""
+    if isinstance(value, Tensor):
+        found = change(value)
+        return value if found is None else found
+    if type(value) is dict:
+        return {key: mapped(item, change) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(mapped(item, change) for item in value)
+    if is_dataclass(value) or not isinstance(value, tuple):
+        return value
+    return type(value)(*(mapped(item, change) for item in value))
+
+
+def on_batches(change: Callable[[Any], Any]) -> Callable[[], None]:
+    """Every batch that a DataLoader hands out passes through."""
+
+    place: Any = dataloader._BaseDataLoaderIter
+    plain = place.__next__
+
+    def draw(iterator: Any) -> Any:
+        batch = plain(iterator)
+        with torch.no_grad():
+            return change(batch)
+
+    place.__next__ = draw
+
+    def stop() -> None:
+        place.__next__ = plain
+
+    return stop
+
+
+# --- loud data -------------------------------------------------------------------------------------------------
+@dataclass
+class Scales:
+    """What is usual for one input of one module: learned from its first batches, then fixed."""
+
+    norm: float | None = None  # of a sample
+    shift: Tensor | None = None  # of raw columns
+    scale: Tensor | None = None
+
+
+@dataclass
+class Tamer:
+    known: dict[tuple[int, str], Scales] = field(default_factory=dict)
+
+    def __call__(self, tensor: Tensor, key: tuple[int, str]) -> Tensor | None:
+        if not measurable(tensor) or tensor.dim() < 1 or tensor.shape[0] < 1:
+            return None
+        fixed = without_nonfinite(tensor)
+        x = tensor if fixed is None else fixed
+        scales = self.known.get(key)
+        if scales is None:
+            if tensor.shape[0] < 2:
+                return fixed
+            scales = self.known[key] = learn(x)
+        tamed = apart(x, scales)
+        return fixed if tamed is None else tamed
+
+
+def learn(x: Tensor) -> Scales:
+    rows = rows_of(x)
+    norms = rows.norm(dim=1)
+    scales = Scales(norm=float(norms.median()))
+    columns = x.double() if x.dim() == 2 else x.double().reshape(1, -1).t()
+    middle = columns.median(0).values
+    spread = (columns - middle).abs().median(0).values * 1.4826
+    deviation = torch.where(spread > 0, spread, columns.std(0, unbiased=False))
+    size = columns.abs().median(0).values
+    raw = (size > RAW) | (deviation > RAW)
+    if bool(raw.any()):
+        scales.shift = torch.where(raw, middle, 0.0).to(x.dtype)
+        scales.scale = torch.where(raw & (deviation > 0), deviation, 1.0).to(x.dtype)
+        scales.norm = float(rows_of(normalised(x, scales)).norm(dim=1).median())
+    return scales
+
+
+def rows_of(x: Tensor) -> Tensor:
+    return x.double().reshape(x.shape[0], -1)
+
+
+def normalised(x: Tensor, scales: Scales) -> Tensor:
+    return x if scales.scale is None or scales.shift is None else (x - scales.shift) / scales.scale
+
+
+def apart(x: Tensor, scales: Scales) -> Tensor | None:
+    """Loud samples: a few loud entries are clamped to what the others reach, a loud sample is scaled down."""
+    y = normalised(x, scales)
+    rows = rows_of(y)
+    norms = rows.norm(dim=1)
+    usual = scales.norm or 0.0
+    if usual <= 0:
+        return None if y is x else y
+    loud = norms > LOUD * usual
+    if not bool(loud.any()):
+        return None if y is x else y
+    rows = rows.clone()
+    quiet = rows[~loud]
+    limit = float(quiet.abs().max()) if len(quiet) else usual
+    for place in torch.nonzero(loud).flatten().tolist():
+        row = rows[place]
+        entries = row.abs() > LOUD * limit
+        if 0 < float(entries.double().mean()) < FEW and len(quiet):
+            row = row.clamp(-limit, limit)
+        norm = float(row.norm())
+        rows[place] = row * (usual / norm) if norm > LOUD * usual else row
+    return rows.reshape(y.shape).to(x.dtype)
+
+
+def tame(case: Case) -> Applied | None:
+    tamer = Tamer()
+
+    def change(tensor: Tensor, module: nn.Module, path: str) -> Tensor | None:
+        return tamer(detach(tensor), (id(module), path))
+
+    stop = on_inputs(case.run, change, with_place=True)
+    return Applied(
+        treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
+        "normalised are",
+        "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back="onset", stop=stop,
+    )  # fmt: skip

@@ -1,0 +1,275 @@
+"""The doctor: sees each step before it is taken, asks the judges when something is wrong, treats, and looks again."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..causes import CAUSES
+from ..causes.cause import Verdict
+from ..causes.failure import failed
+from ..evidence import gather
+from ..recording.run import Run
+from .applied import Applied, Case, Gradients
+from .ledger import Ledger
+from .opinion import Opinion, Trial, key_of
+from .plans import UNKNOWN, plan
+from .safety import Safety
+from .snapshots import Snapshot, Snapshots, buffers_of, restore
+from .vitals import Vitals
+from .window import Window
+
+SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
+CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
+CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
+GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
+AGREE = 2  # looks that must name the same cause where every number is finite ...
+PERSISTS = 6  # ... and so many steps apart, if the run seems to diverge: a peak that comes back is healthy
+STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
+JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
+TRIES = 3  # treatments for one cause at one place
+PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
+BAD_IN_A_ROW = 3  # steps without a cause that explains them: then the weights themselves are suspected
+
+
+@dataclass
+class Doctor:
+    run: Run
+    policy: str
+    allowed: frozenset[str]  # treatments that may be used; empty: all
+    most: int | None  # treatments in all
+    documents: bool
+    window: Window
+    ledger: Ledger
+    alarms: Any = None  # recording/autopsy/incidents.py
+    vitals: Vitals = field(default_factory=Vitals)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    optimizers: list[Optimizer] = field(default_factory=list)
+    active: list[Applied] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    tried: dict[str, int] = field(default_factory=dict)  # cause -> treatments so far
+    given_up: set[str] = field(default_factory=set)
+    advised: set[str] = field(default_factory=set)
+    count: int = 0
+    loss: float | None = None
+    incidents: int = 0  # of the window, when the judges were asked last
+    awake: int = 0
+    agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
+    asked_s: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+    step_bad: bool = False
+
+    def __post_init__(self) -> None:
+        self.safety = Safety(self.snapshots)
+
+    # --- what the hooks tell ---------------------------------------------------------------------------------
+    def loss_seen(self, value: float) -> None:
+        self.loss = value
+
+    def meet(self, optimizer: Optimizer) -> bool:
+        """Whether it is a new one."""
+        if any(known is optimizer for known in self.optimizers):
+            return False
+        self.optimizers.append(optimizer)
+        return True
+
+    def before_step(self, optimizer: Optimizer, gradients: Gradients | None) -> bool:
+        """True: this step is to be left out. gradients: None where a closure makes them."""
+        step = self.run.recorder.step
+        self.incidents = self.window.incidents
+        if self.snapshots.due(step) and self.calm():
+            self.snapshots.take(step, self.optimizers, self.buffers())
+        if gradients is None:
+            return self.check_up(None)
+        alarm = self.alarm(gradients)
+        return self.consult(gradients, alarm) if alarm else self.check_up(gradients)
+
+    def model_begins(self) -> None:
+        """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
+        if self.window.incidents != self.incidents:
+            self.incidents = self.window.incidents
+            self.consult(None, "a step was left out")
+
+    def buffers(self) -> list[Tensor]:
+        return buffers_of([top for model in self.run.names.models if (top := model.ref()) is not None])
+
+    def calm(self) -> bool:
+        vitals = self.vitals
+        return not (self.awake or vitals.bad_in_a_row or vitals.loss.high() or vitals.norm.high())
+
+    def alarm(self, gradients: Gradients) -> str:
+        """What is wrong with this step, in words; "" for nothing."""
+        vitals = self.vitals
+        bad_loss = self.loss is not None and not math.isfinite(self.loss)
+        spike = False
+        if self.loss is not None:
+            spike = vitals.loss.add(self.loss)
+        spike = vitals.norm.add(gradients.total) or spike
+        self.step_bad = bad_loss or not gradients.finite
+        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if self.step_bad else 0
+        if bad_loss:
+            return "the loss is not finite"
+        if not gradients.finite:
+            return "gradients are not finite"
+        if spike:
+            self.awake = STAYS_AWAKE
+            return "the loss or the gradients jumped"
+        if self.awake:
+            self.awake = STAYS_AWAKE if self.agreed[1] and self.agreed[1] < PERSISTS else self.awake - 1
+            return "after a jump"
+        return ""
+
+    # --- the judges ------------------------------------------------------------------------------------------
+    def check_up(self, gradients: Gradients | None) -> bool:
+        """Causes that raise no alarm: at set steps, as long as it costs next to nothing."""
+        self.look_back()
+        step = self.run.recorder.step - self.window.base
+        if not (step in CHECK_UPS or (step and step % 1000 == 0)):
+            return False
+        allowed = CHECK_UP_SHARE * (time.monotonic() - self.begun) + GRACE_S
+        return self.consult(gradients, "") if self.asked_s < allowed else False
+
+    def consult(self, gradients: Gradients | None, alarm: str) -> bool:
+        """Ask, and act where they are sure. True: leave this step out, it belongs to weights that are gone."""
+        opinion = self.opinion()
+        if opinion is None:
+            self.agreed = ("", 0, 0)
+            if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
+                return False
+            opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
+        if opinion.cause != UNKNOWN and opinion.evidence.bad is None and not self._agree(opinion):
+            return False
+        return self.treat(opinion, gradients, alarm)
+
+    def opinion(self) -> Opinion | None:
+        begun = time.thread_time()
+        self.run.recorder.flush()
+        evidence = self.evidence = gather(self.window.trace())
+        verdicts = [
+            (answer.confidence, cause.id, answer)
+            for cause in CAUSES
+            if key_of(cause.id, evidence) not in self.given_up and isinstance(answer := cause.judge(evidence), Verdict)
+        ]
+        self.asked_s += time.thread_time() - begun
+        able = [one for one in verdicts if one[0] >= SURE_ENOUGH and plan(one[1], self.documents, evidence)]
+        if not able:
+            return None
+        confidence, cause, answer = max(able, key=lambda one: one[0])
+        because = answer.evidence[0].fact if answer.evidence else answer.summary
+        return Opinion(cause, confidence, because, evidence, failed(evidence))
+
+    def _agree(self, opinion: Opinion) -> bool:
+        """Every number is finite: one look is not enough, and a peak may come back."""
+        step = self.run.recorder.step
+        cause, times, since = self.agreed
+        same = cause == opinion.cause
+        self.agreed = (opinion.cause, times + 1 if same else 1, since if same else step)
+        return self.agreed[1] >= AGREE and (not opinion.failed or step - self.agreed[2] >= PERSISTS)
+
+    # --- treating --------------------------------------------------------------------------------------------
+    def treat(self, opinion: Opinion, gradients: Gradients | None, alarm: str) -> bool:
+        cause, key = opinion.cause, opinion.key
+        step = self.run.recorder.step
+        if key in self.given_up or any(trial.key == key and trial.since == step for trial in self.trials):
+            return False
+        why = f"{opinion.because} ({opinion.confidence:.0%} sure)" if opinion.confidence else opinion.because
+        if self.policy == "advise":
+            return self._advise(opinion, why)
+        self._withdraw(key)
+        treatments = plan(cause, self.documents, opinion.evidence)
+        known = sum(1 for each in self.tried if each.split(" ")[0] == cause)
+        while self.tried.get(key, 0) < min(TRIES, len(treatments)) and not self._used_up() and known <= PLACES:
+            place = self.tried.get(key, 0)
+            self.tried[key] = place + 1
+            name, apply = treatments[place]
+            if self.allowed and name not in self.allowed:
+                continue
+            case = Case(
+                self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots, place,
+                self.documents, self.policy, bool(self.allowed), gradients,
+            )  # fmt: skip
+            applied = apply(case)
+            if applied is not None:
+                return self._put_in_force(applied, opinion, why)
+        self.give_up(cause, key, why)
+        return False
+
+    def _put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
+        step, cause = self.run.recorder.step, opinion.cause
+        snapshot = self._target(applied, opinion)
+        back = ""
+        if snapshot is not None:
+            restore(snapshot)
+            self.snapshots.forget_after(snapshot)
+            back = f"; weights and optimizer state are those of step {snapshot.step} again"
+        self.count += 1
+        self.active.append(applied)
+        self.trials.append(Trial(applied, cause, opinion.key, step))
+        self.ledger.write(
+            "applied", applied.name, cause, applied.what + back, why, applied.undo,
+            confidence=opinion.confidence, patch=applied.patch, back_to=snapshot.step if snapshot else None,
+        )  # fmt: skip
+        self.window.forget(step + 1)
+        self.alarms.filed = 0  # what goes wrong from here on is news
+        self.agreed, self.awake = ("", 0, 0), 0
+        if snapshot is not None:
+            self.vitals.start_anew()
+        return snapshot is not None
+
+    def _target(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
+        if not applied.back:
+            return None
+        if applied.back == "start":
+            return self.snapshots.start()
+        return self.snapshots.before(self.window.base + opinion.evidence.onset.step - 1)
+
+    def _withdraw(self, key: str) -> None:
+        """What was tried for this cause at this place, and is still on trial, has not helped."""
+        for trial in [trial for trial in self.trials if trial.key == key]:
+            self.trials.remove(trial)
+            self._take_off(trial.applied)
+            self.ledger.write(
+                "withdrawn", trial.applied.name, trial.cause, f"withdrawn: {trial.applied.what}",
+                f"{self.run.recorder.step - trial.since} steps later it is worse or no better",
+            )  # fmt: skip
+
+    def _take_off(self, applied: Applied) -> None:
+        if applied in self.active:
+            self.active.remove(applied)
+            applied.stop()
+
+    def look_back(self) -> None:
+        """Nothing is wrong at this step: have the treatments on trial proved themselves?"""
+        for trial in [t for t in self.trials if self.run.recorder.step - t.since >= JUDGED_AFTER]:
+            self.trials.remove(trial)
+            self.ledger.write(
+                "helped", trial.applied.name, trial.cause, f"it has helped, and stays: {trial.applied.what}",
+                f"{JUDGED_AFTER} steps without an alarm",
+            )  # fmt: skip
+
+    def _advise(self, opinion: Opinion, why: str) -> bool:
+        if opinion.key not in self.advised:
+            self.advised.add(opinion.key)
+            names = [name for name, _ in plan(opinion.cause, self.documents, opinion.evidence)]
+            what = f"I would treat it with {', then '.join(dict.fromkeys(names))}; nothing was touched"
+            self.ledger.write("advised", names[0], opinion.cause, what, why)
+        return False
+
+    def _used_up(self) -> bool:
+        return self.most is not None and self.count >= self.most
+
+    def give_up(self, cause: str, key: str, why: str) -> None:
+        self.given_up.add(key)
+        tried = self.tried.get(key, 0)
+        what = "no more treatments are allowed" if self._used_up() else f"{tried} treatments did not help or do not fit"
+        self.ledger.write(
+            "aside", "none", cause, f"{what}: I stand aside; updates that are not finite are still undone", why
+        )
+
+    # --- for every step --------------------------------------------------------------------------------------
+    def each(self, hook: str) -> list[Callable[..., Any]]:
+        return [call for applied in self.active if (call := getattr(applied, hook)) is not None]

@@ -1,0 +1,81 @@
+"""Which treatments answer which cause, in the order in which they are tried: what measures best, or the documents'."""
+
+from ..causes import CAUSES, treatments
+from ..evidence import Evidence
+from . import (
+    accumulation,
+    amp_order,
+    batchnorm,
+    clipping,
+    data,
+    initialization,
+    learning_rate,
+    loss_cap,
+    loss_scale,
+    master_weights,
+    operations,
+    optimizer_settings,
+    rollback,
+    softmax,
+    warm_up,
+)
+from .applied import Treat
+
+UNKNOWN = "unknown"
+Plan = tuple[tuple[str, Treat], ...]
+
+CLIP = (treatments.ADAPTIVE_CLIPPING, clipping.usual)
+SLOWER = (treatments.LEARNING_RATE, learning_rate.slower)
+ISLAND = (treatments.AMP_ORDER, operations.float32_island)
+ALL_FLOAT32 = (treatments.AMP_ORDER, operations.float32_everywhere)
+SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
+ANYWHERE = (treatments.OPERATIONS, operations.anywhere)
+RESTORED = (treatments.NONFINITE_WEIGHTS, rollback.restored)
+BACK = (treatments.ROLLBACK, rollback.slower)
+
+MEASURED: dict[str, Plan] = {
+    "lr-too-high": (SLOWER, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
+    "exploding-gradients": (CLIP, (treatments.ADAPTIVE_CLIPPING, clipping.strict), SLOWER),
+    "data-outlier": ((treatments.DATA, data.tame), CLIP, SLOWER),
+    "bad-input-data": ((treatments.DATA, data.replace), ANYWHERE),
+    "bad-labels": ((treatments.DATA, data.replace), ANYWHERE),
+    "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), SLOWER),
+    "fp16-overflow": (ISLAND, ALL_FLOAT32, SCALE),
+    "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE),
+    "amp-misuse": ((treatments.AMP_ORDER, amp_order.mended), SCALE),
+    "masked-softmax": ((treatments.ATTENTION_LOGITS, softmax.open_rows), (treatments.DATA, data.replace)),
+    "unsafe-op": ((treatments.OPERATIONS, operations.inside), ANYWHERE, BACK),
+    "optimizer-epsilon": ((treatments.OPTIMIZER, optimizer_settings.usual), SLOWER),
+    "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
+    "bad-initialization": ((treatments.INITIALIZATION, initialization.rescaled), SLOWER),
+    "corrupt-weights": (RESTORED, RESTORED, BACK),
+    UNKNOWN: (BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
+}
+
+DOCUMENTS: dict[str, Treat] = {  # by the name that a remedy gives
+    treatments.ADAPTIVE_CLIPPING: clipping.ladder,
+    treatments.NONFINITE_GRADIENTS: loss_cap.checked,
+    treatments.NONFINITE_WEIGHTS: rollback.checked,
+    treatments.LOSS_CAP: loss_cap.cap,
+    treatments.LEARNING_RATE: learning_rate.halved,
+    treatments.WARM_UP: warm_up.ramp,
+    treatments.AMP_ORDER: amp_order.mended,
+    treatments.ATTENTION_LOGITS: softmax.squeezed,
+    treatments.BATCHNORM: batchnorm.running,
+    treatments.DATA: data.replace,
+    treatments.OPTIMIZER: optimizer_settings.usual,
+    treatments.ROLLBACK: rollback.slower,
+    treatments.ACCUMULATION: accumulation.cleared,
+}
+OF_UNKNOWN = (treatments.ADAPTIVE_CLIPPING, treatments.LOSS_CAP, treatments.LEARNING_RATE)
+
+
+def plan(cause: str, documents: bool, e: Evidence) -> Plan:
+    """Empty for a cause that no treatment at run time can help: then nothing is done."""
+    if not documents or cause not in MEASURED:
+        return MEASURED.get(cause, ())
+    if cause == UNKNOWN:
+        return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)
+    known = next(found for found in CAUSES if found.id == cause)
+    names = dict.fromkeys(remedy.treatment for remedy in known.remedies(e) if remedy.treatment in DOCUMENTS)
+    return tuple((name, DOCUMENTS[name]) for name in names if name is not None)

@@ -1,0 +1,56 @@
+"""Pulse and temperature: the last losses and gradient norms, and whether the newest stands out."""
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+
+KEPT = 40  # values that the newest is held against
+LEAST = 8  # fewer say nothing about what is usual
+FAR = 6.0  # times the spread (MAD) on a log scale: a noisy small model stays within it
+JUMP = math.log(4.0)  # and at least the jump that evidence/onset.py calls leaving the path
+
+
+@dataclass
+class Series:
+    """Logarithms of what was usual; a value that stands out does not become usual by itself."""
+
+    usual: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    latest: float | None = None
+
+    def add(self, value: float) -> bool:
+        """Whether it stands out."""
+        self.latest = value
+        if not math.isfinite(value):
+            return True
+        size = math.log(max(abs(value), 1e-30))
+        out = self.stands_out(size)
+        self.usual.append(size)
+        return out
+
+    def stands_out(self, size: float) -> bool:
+        if len(self.usual) < LEAST:
+            return False
+        middle = statistics.median(self.usual)
+        spread = statistics.median(abs(x - middle) for x in self.usual) * 1.4826
+        return size > middle + max(FAR * spread, JUMP)
+
+    def middle(self) -> float | None:
+        """The usual value."""
+        return math.exp(statistics.median(self.usual)) if self.usual else None
+
+    def high(self) -> bool:
+        """The latest lies above all but the usual noise: no moment to take a snapshot."""
+        middle = self.middle()
+        return middle is not None and self.latest is not None and not self.latest <= 2 * middle
+
+
+@dataclass
+class Vitals:
+    loss: Series = field(default_factory=Series)
+    norm: Series = field(default_factory=Series)
+    bad_in_a_row: int = 0  # steps whose loss or gradient was not finite
+
+    def start_anew(self) -> None:
+        """After a rollback: what was usual is so again, the wreck is forgotten."""
+        self.loss, self.norm, self.bad_in_a_row = Series(), Series(), 0
