@@ -43,6 +43,7 @@ WholeSteps = Annotated[
 MaxSize = Annotated[
     str,
     typer.Option("--max-size", metavar="SIZE", help="of what is written, however long the run: 64M, 1G"),
+]
 Active = Annotated[
     bool, typer.Option("--active", help="treat what goes wrong while the training runs (docs/active.md)")
 ]

@@ -39,4 +39,7 @@ def treat(
 
     Every action is one line on stderr and a mark in the trace; `nandoctor diagnose --patch` makes the cure permanent.
     """
-    record(command, output, layers, watch_step, probe, budget, whole_steps, max_size, True, policy, treat, max_actions, ladder, quiet)
+    record(
+        command, output, layers, watch_step, probe, budget, whole_steps, max_size,
+        True, policy, treat, max_actions, ladder, quiet,
+    )  # fmt: skip
