@@ -192,5 +192,6 @@ def tame(case: Case) -> Applied | None:
     return Applied(
         treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
         "normalised are",
-        "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case), stop=stop,
+        "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case),
+        stop=stop,
     )  # fmt: skip

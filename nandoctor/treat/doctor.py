@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ..causes import CAUSES
 from ..causes.cause import Verdict
 from ..causes.failure import failed
-from ..evidence import gather
+from ..evidence import Evidence, gather
 from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
