@@ -8,10 +8,11 @@ SHORT = 6  # lines of the short report
 
 def lines(actions: tuple[Action, ...], full: bool) -> list[str]:
     found = [_line(action, actions) for action in actions if action.event in ("applied", "advised", "aside")]
-    once = {(a.treatment, a.what): a for a in actions if a.event == "once"}
+    once = {(a.treatment, a.what): a for a in reversed(actions) if a.event == "once"}  # the first of each
     for action in once.values():
         times = max(other.count for other in actions if other.event == "once" and other.what == action.what)
-        found.append(f"from step {action.step} on, {times} times: {action.what} ({action.why})")
+        often = f"from step {action.step} on, {times} times" if times > 1 else f"step {action.step}, once"
+        found.append(f"{often}: {action.what} ({action.why})")
     if not full and len(found) > SHORT:
         found = [*found[: SHORT - 1], f"{len(found) - SHORT + 1} more: nandoctor diagnose --full"]
     if in_force(actions):

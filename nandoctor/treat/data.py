@@ -10,10 +10,11 @@ from torch.utils.data import dataloader
 
 from ..causes import treatments
 from ..recording.stats import detach, measurable
-from .applied import Applied, Case
+from .applied import Applied, Back, Case
 from .hooks import on_inputs
 
 LOUD = 10.0  # times the median norm of samples; data that people normalise stay within 4
+EARLY = 100  # steps that are given up to begin again
 FEW = 0.5  # of a sample's entries: then those entries are wrong, not the sample's scale
 RAW = 30.0  # a column this far from 0 with a spread of its own was never normalised
 
@@ -21,8 +22,8 @@ RAW = 30.0  # a column this far from 0 with a spread of its own was never normal
 def replace(case: Case) -> Applied | None:
     """NaN and Inf in inputs: each becomes the mean of its column in the batch, 0 where it has none."""
     bad = case.evidence.bad
-    if bad is not None and bad.phase not in ("input", "forward", "loss"):
-        return None
+    if bad is None or bad.phase not in ("input", "forward"):
+        return None  # labels that are out of range, or all ignored, are no NaN to replace
     stops = [on_inputs(case.run, without_nonfinite), on_batches(batch_without_nonfinite)]
     return Applied(
         treatments.DATA, "NaN and Inf in inputs are replaced by the mean of their column in the batch; a sample whose "
@@ -174,6 +175,13 @@ def apart(x: Tensor, scales: Scales) -> Tensor | None:
     return rows.reshape(y.shape).to(x.dtype)
 
 
+def back_to(case: Case) -> Back:
+    """Where every batch is as loud as the others, no later weights are worth going back to."""
+    data = case.evidence.data
+    alike = data is None or data.loudest_ratio is None or data.loudest_ratio < LOUD
+    return "start" if alike and case.run.recorder.step < EARLY else "onset"
+
+
 def tame(case: Case) -> Applied | None:
     tamer = Tamer()
 
@@ -184,5 +192,6 @@ def tame(case: Case) -> Applied | None:
     return Applied(
         treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
         "normalised are",
-        "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back="onset", stop=stop,
+        "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case),
+        stop=stop,
     )  # fmt: skip

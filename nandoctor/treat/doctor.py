@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ..causes import CAUSES
 from ..causes.cause import Verdict
 from ..causes.failure import failed
-from ..evidence import gather
+from ..evidence import Evidence, gather
 from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
@@ -70,9 +70,12 @@ class Doctor:
     def loss_seen(self, value: float) -> None:
         self.loss = value
 
-    def meet(self, optimizer: Optimizer) -> None:
-        if not any(known is optimizer for known in self.optimizers):
-            self.optimizers.append(optimizer)
+    def meet(self, optimizer: Optimizer) -> bool:
+        """Whether it is a new one."""
+        if any(known is optimizer for known in self.optimizers):
+            return False
+        self.optimizers.append(optimizer)
+        return True
 
     def before_step(self, optimizer: Optimizer, gradients: Gradients | None) -> bool:
         """True: this step is to be left out. gradients: None where a closure makes them."""
@@ -149,7 +152,7 @@ class Doctor:
         verdicts = [
             (answer.confidence, cause.id, answer)
             for cause in CAUSES
-            if key_of(cause.id, evidence) not in self.given_up and isinstance(answer := cause.judge(evidence), Verdict)
+            if not self._settled(cause.id, evidence) and isinstance(answer := cause.judge(evidence), Verdict)
         ]
         self.asked_s += time.thread_time() - begun
         able = [one for one in verdicts if one[0] >= SURE_ENOUGH and plan(one[1], self.documents, evidence)]
@@ -158,6 +161,10 @@ class Doctor:
         confidence, cause, answer = max(able, key=lambda one: one[0])
         because = answer.evidence[0].fact if answer.evidence else answer.summary
         return Opinion(cause, confidence, because, evidence, failed(evidence))
+
+    def _settled(self, cause: str, e: Evidence) -> bool:
+        """Given up, or about first weights in a window that began with later ones."""
+        return key_of(cause, e) in self.given_up or (cause == "bad-initialization" and self.window.base > 0)
 
     def _agree(self, opinion: Opinion) -> bool:
         """Every number is finite: one look is not enough, and a peak may come back."""

@@ -63,6 +63,8 @@ def inside(case: Case) -> Applied | None:
 
 def anywhere(case: Case) -> Applied | None:
     """Any operation with a singular point, wherever in the program it makes NaN or Inf of finite numbers."""
+    if case.evidence.bad is None:
+        return None
 
     def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)

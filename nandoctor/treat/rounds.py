@@ -1,6 +1,7 @@
 """The doctor's rounds: what happens before and after each step of each optimizer, and at each loss."""
 
 import math
+import sys
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .applied import Gradients
 from .doctor import Doctor
 from .finite import bad_among, mend_, norms
 from .hooks import shielded
-from .ledger import Ledger
+from .ledger import Ledger, say
 from .scalers import Scalers
 from .window import Window
 
@@ -84,7 +85,9 @@ class Rounds:
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         doctor = self.doctor
-        doctor.meet(optimizer)
+        if doctor.meet(optimizer) and doctor.policy != "advise" and several_processes():
+            doctor.policy = "advise"  # two processes that decide differently would part for good
+            say("nandoctor: several processes train together: active mode only advises here")
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf) > 0:
             return  # the kernel will leave this step out by itself
@@ -179,6 +182,13 @@ class Rounds:
                 new = torch.full_like(lr, new)
             self.rates.append((group, lr, new))
             group["lr"] = new
+
+
+def several_processes() -> bool:
+    distributed: Any = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized() and (
+        distributed.get_world_size() > 1
+    )
 
 
 def gradients_of(optimizer: Optimizer, loss: float | None) -> Gradients:

@@ -59,7 +59,7 @@ def loud_samples(sick):
         x[400:404] *= 1e5
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for epoch in range(10):
+    for _ in range(10):
         for place in torch.arange(len(x)).split(32):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(x[place]), y[place])
@@ -317,10 +317,10 @@ def newton(sick):
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
     for step in range(20):
 
-        def closure():
+        def closure(bad=sick and step == 9):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(x), y)
-            if sick and step == 9:
+            if bad:
                 loss = loss * float("nan")
             loss.backward()
             return loss

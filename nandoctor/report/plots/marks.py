@@ -15,7 +15,7 @@ from nandoctor.report.plots.series import Floats, Grid
 from nandoctor.report.plots.style import FAINT, INF_COLOUR, INK, NAN_COLOUR, NO_VALUE, QUIET, Entry
 
 MOST_MARKS = 300  # side by side on one edge; more would only overlap
-TREATED = "#00846b"  # green of the colour-blind palette: nothing else is drawn in it
+TREATED = "#A6761D"  # brown: nothing else is drawn in it
 LEAST_FRAME = 0.1  # inches: a row among hundreds is thinner than a frame's line
 
 NAN_AT, INF_AT, SKIPPED_AT, FLOOR_AT = 0.945, 0.98, 0.065, 0.025  # fractions of the axes' height
