@@ -81,7 +81,7 @@ def train(workload: str, variant: str, threads: int) -> Run:
             import pyarrow.parquet
 
             rows, size = pyarrow.parquet.ParquetFile(output).metadata.num_rows, os.path.getsize(output)
-            cost = open_trace(output).notes_of("cost")[-1]
+            cost = open_trace(Path(output)).notes_of("cost")[-1]
             own = float(cost["seconds"]) / float(cost["elapsed"])
     return Run(said["first"], said["early"], said["late"], steps - 100, said["peak"], rows, size, own)
 

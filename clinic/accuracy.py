@@ -56,8 +56,8 @@ class Result:
 
 def diagnosed(program: str) -> dict[str, object]:
     """The JSON of `nandoctor diagnose` on the program's trace; a program that left none is said to be unknown."""
-    from nandoctor.diagnosis import diagnose
     from nandoctor.errors import UserError
+    from nandoctor.notebook import diagnose
     from nandoctor.report.json import document, strict
 
     trace = recorded.trace(program)

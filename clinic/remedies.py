@@ -35,8 +35,8 @@ class Tried:
 
 def patched(program: str) -> tuple[str, str, str]:
     """(verdict, diff, the disguised program with the patch applied); no diff where nothing could be changed."""
-    from nandoctor.diagnosis import diagnose
     from nandoctor.errors import UserError
+    from nandoctor.notebook import diagnose
     from nandoctor.patching.edits import EDITS
     from nandoctor.patching.patch import cures, diff, scripts
 

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from nandoctor.causes import CAUSES
@@ -70,15 +69,6 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         return self.verdict == "healthy"
-
-
-def diagnose(path: str | Path) -> Diagnosis:
-    """Name the cause of a recorded run's NaN. Raises UserError for what is no readable trace."""
-    from nandoctor.diagnosis_ranks import diagnose_ranks
-    from nandoctor.trace.ranks import RankTraces, opened
-
-    found = opened(Path(path))
-    return diagnose_ranks(found) if isinstance(found, RankTraces) else diagnose_trace(found)
 
 
 def known_causes(names: Iterable[str]) -> frozenset[str]:

@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from nandoctor import diagnosis
-from nandoctor.diagnosis import diagnose_trace, known_causes
-from nandoctor.trace.open import newest_trace, open_trace
+from nandoctor.diagnosis import known_causes
+from nandoctor.diagnosis_path import diagnose_path
 
 
 class Diagnosis(diagnosis.Diagnosis):
@@ -30,16 +30,5 @@ def diagnose(path: str | os.PathLike[str] | None = None, *, mute: tuple[str, ...
 
     `mute` leaves causes out. Raises UserError for what holds no training and cannot be read.
     """
-    from nandoctor.logs.sniff import is_log
-
-    muted = known_causes(mute)
-    chosen = Path(path) if path is not None else newest_trace(Path.cwd())
-    if is_log(chosen):
-        from nandoctor.logs.diagnosis import diagnose_log
-
-        found = diagnose_log(chosen, muted)
-    else:
-        from nandoctor.logs.beside import with_state
-
-        found = with_state(diagnose_trace(open_trace(chosen), muted))
+    found = diagnose_path(Path(path) if path is not None else None, known_causes(mute))
     return Diagnosis(**{field.name: getattr(found, field.name) for field in fields(found)})

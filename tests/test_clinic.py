@@ -12,7 +12,7 @@ from clinic.disguise import disguised
 from clinic.equivalents import EQUIVALENTS
 from clinic.figures import auroc, calibration_error, wilson
 from nandoctor.causes import CAUSES
-from nandoctor.diagnosis import diagnose
+from nandoctor.notebook import diagnose
 
 ALL = list(cases())
 RECORDED = (  # one or two programs of each cause that stays finite, by the command line as a user would
@@ -91,7 +91,6 @@ def test_calibration_is_zero_where_confidence_is_the_share_of_right_ones():
 
 KNOWN_MISTAKES = {  # what the verdict is today, and why
     "tune/gcn/class-at-a-time": "called lr-too-high: the first updates are a fifth of the weights, as in its twin",
-    "tune/mlp_digits/sorted-by-class": "called dead-relu: batches of one class at a time do kill three units in four",
 }
 CHOSEN = [case for case in ALL if case.cause in FINITE and case.id.startswith(RECORDED)]
 

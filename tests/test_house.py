@@ -24,7 +24,7 @@ MAX_CODE_LINES = 22_000
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
-    "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_ranks", "comparison", "report", "causes", "trace",
+    "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_path", "comparison", "report", "causes", "trace",
             "errors", "errors_compare", "errors_plot", "evidence"},  # plot asks which rank to draw
     "launch": {"trace", "errors"},
     "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
@@ -44,7 +44,8 @@ MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "version": set(),
     "blocks": {"launch", "recording", "trace"},
     "callbacks": {"blocks", "launch"},
-    "notebook": {"diagnosis", "logs", "report", "trace"},
+    "diagnosis_path": {"diagnosis", "diagnosis_ranks", "logs", "trace"},
+    "notebook": {"diagnosis", "diagnosis_path", "report"},
     "__init__": {"blocks", "notebook", "callbacks", "trace"},
     "__main__": {"cli"},
 }

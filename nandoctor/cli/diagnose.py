@@ -37,29 +37,14 @@ def diagnose(
     Exits 0 when the run is healthy, 1 when a cause was found or something failed, 2 when it cannot be read.
     Of two recordings: 0 when both are healthy and the run is reproducible, 1 when not.
     """
-    from nandoctor.diagnosis import diagnose_trace, known_causes
-    from nandoctor.diagnosis_ranks import diagnose_ranks
-    from nandoctor.logs.sniff import is_log
+    from nandoctor.diagnosis import known_causes
+    from nandoctor.diagnosis_path import diagnose_path
     from nandoctor.report import json, terminal
-    from nandoctor.trace.open import newest_trace
-    from nandoctor.trace.ranks import RankTraces, opened
 
     muted = known_causes(mute or ())
     if trace is not None and again is not None:
         raise typer.Exit(_compare(trace, again, as_json, full, muted))
-    path = trace or newest_trace(Path.cwd())
-    if is_log(path):
-        from nandoctor.logs.diagnosis import diagnose_log
-
-        diagnosis = diagnose_log(path, muted)
-    else:
-        from nandoctor.logs.beside import with_state
-
-        found = opened(path)
-        if isinstance(found, RankTraces):
-            diagnosis = diagnose_ranks(found, muted)
-        else:
-            diagnosis = with_state(diagnose_trace(found, muted))
+    diagnosis = diagnose_path(trace, muted)
     if patch:
         _say_patch(diagnosis)
         raise typer.Exit(0 if diagnosis.healthy else 1)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nandoctor.diagnosis import diagnose
+from nandoctor.notebook import diagnose
 from tests.treat import programs
 from tests.treat.runs import treated
 
