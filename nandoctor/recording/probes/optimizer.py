@@ -15,6 +15,7 @@ from ..frames import user_place
 from ..incident import Place
 from ..run import Run
 from ..stats import detach, local, plain
+from .thin import Thin
 from .weights import SAMPLE, Watched, Weights, norms
 
 COMPARED_EVERY = 64  # steps: at the same ones on all ranks, whose bursts come at different times
@@ -24,6 +25,7 @@ LOOKED_AT = 4  # parameters of an optimizer
 class Optimizers:
     def __init__(self, run: Run, alarms: Alarms, weights: Weights) -> None:
         self.run, self.alarms, self.weights = run, alarms, weights
+        self.thin = Thin(run, weights)
         self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.said: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # hyperparameters as last noted
         self.seen = 0
@@ -56,7 +58,7 @@ class Optimizers:
                 self._gradients(optimizer, self.weights.of(optimizer))
             self._rates(optimizer)
             if run.replicated and run.recorder.step % COMPARED_EVERY == 0:
-                self.weights.thin_weights(optimizer)
+                self.thin.weights_after(optimizer)
             run.unchecked = self.made_late if self.gradients_finite and run.loss_finite else None
             self.stepped += 1
             self.ends()
@@ -91,7 +93,7 @@ class Optimizers:
         """All that is read of the gradients at a step that is not recorded whole; False where it takes more."""
         if getattr(optimizer, "grad_scale", None) is not None:
             return False
-        total = self.weights.thin_rows(optimizer, self.number(optimizer))
+        total = self.thin.gradients(optimizer, self.number(optimizer))
         if total is not None and not math.isfinite(total):
             return False
         self.gradients_finite = True  # as far as is known: recorder.late tells of those on an accelerator

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...trace.schema import BAD, CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, SAMPLED, SCALED
+from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..names import class_name
 from ..run import Run
-from ..stats import SMALLEST_NORMAL, away, detach, ends, flushed, is_bad, item, local, measurable, measure, plain
+from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, plain
 from .dynamics import Dynamics, epsilons
 from .units import Units
 
-GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
 ROUNDING = 1e-5  # the same elements summed in another order
 FAR_OFF = 5.0  # times its norm
 SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
@@ -34,7 +33,6 @@ class Watched:
     stride: int
     before: Tensor | None = None
     gradient: Tensor | None = None  # sample of the gradient that this step uses
-    shape: int | None = None  # id of the gradient's shape
     left: float | None = None  # norm of the sample after the last step
     sampled: Tensor | None = None  # `before`, kept after the step of an alarm
 
@@ -99,63 +97,6 @@ class Weights:
                     subject = run.recorder.subject(full, "parameter", class_name(module), key=f"p{id(value)}")
                     stats = measure(held)
                     run.recorder.add("weight", subject, stats, held, BAD if stats.bad else 0)
-
-    def thin_rows(self, optimizer: torch.optim.Optimizer, number: int) -> float | None:
-        """Rows of the gradients' norms and of their total, which is returned; NaN where plain kernels cannot read them.
-
-        None where they are on an accelerator: they arrive with the next step.
-        """
-        recorder, run = self.run.recorder, self.run
-        entry = self.known.get(optimizer)
-        if entry is None:
-            return math.nan
-        gradients, members = [], []
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if len(parameters) != len(entry[1]):
-            return math.nan
-        for w, parameter in zip(entry[1], parameters, strict=True):
-            gradient = parameter.grad
-            if gradient is not None:
-                gradient = local(gradient)
-                if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided:
-                    return math.nan
-                gradients.append(gradient)
-                members.append(w)
-        if not gradients:
-            recorder.value("gradient_norm", recorder.subject(f"{number}", "optimizer"), 0.0)
-            return 0.0
-        device = gradients[0].device
-        if any(gradient.device != device for gradient in gradients):
-            return math.nan
-        found = torch.stack(torch._foreach_norm(gradients))
-        later = away(found)
-        held = [0.0] * len(members) if later else found.tolist()
-        total = 0.0 if later else math.sqrt(sum([norm * norm for norm in held]))
-        if not math.isfinite(total):
-            return math.nan
-        flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
-        flags |= SCALED if run.scale is not None and not run.unscaled else 0
-        rows = []
-        for w, gradient, norm in zip(members, gradients, held, strict=True):
-            if w.shape is None:
-                w.shape = recorder.shape(gradient.shape)
-            rows.append((recorder.step, w.weight, w.shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm))
-        subject = recorder.subject(f"{number}", "optimizer")
-        rows.append((recorder.step, subject, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, total))
-        wanted = [place for place, w in enumerate(members) if w.wanted] + [len(members)]
-        if later:
-            norms_of_all = torch.cat([found, torch.linalg.vector_norm(found).reshape(1)])
-            numbers = torch.nn.functional.pad(norms_of_all.unsqueeze(1), (2, 0))
-            recorder.rows_later([rows[place] for place in wanted], numbers[wanted])
-            return None
-        recorder.rows([rows[place] for place in wanted])
-        return total
-
-    def thin_weights(self, optimizer: torch.optim.Optimizer) -> None:
-        """Norms alone, after a step that is not recorded whole: for the comparison of replicas."""
-        held = [(w, value) for w in self.of(optimizer) if w.wanted and (value := plain(w.parameter)) is not None]
-        for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
-            self.run.recorder.add("weight", w.weight, (0.0, 0.0, norm), value, NORM_ONLY)
 
     def forget(self) -> None:
         """Steps pass that are not recorded whole: what was kept for the next one is out of date."""
