@@ -63,6 +63,7 @@ class Applied:
     early: Callable[[Optimizer], None] | None = None  # before the gradients are measured
     gradients: Callable[[Gradients], bool | None] | None = None  # True: leave this step out
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step
+    rate: Callable[[Optimizer, int], float] | None = None  # the same for one of its parameter groups, by place
     after: Callable[[Optimizer], None] | None = None
     stop: Callable[[], None] = nothing  # when it is withdrawn
 
