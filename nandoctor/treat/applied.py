@@ -60,6 +60,8 @@ class Applied:
     undo: str  # what the user does to have it back as it was
     patch: dict[str, Any] = field(default_factory=dict)  # what would make it permanent: report/patches reads it
     back: Back = ""
+    unharmed: int | None = None  # an earlier step than onset that a rollback has to go back to
+    upstream: bool = False  # mends what the recording sees unmended: it goes on looking as bad
     early: Callable[[Optimizer], None] | None = None  # before the gradients are measured
     gradients: Callable[[Gradients], bool | None] | None = None  # True: leave this step out
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step

@@ -189,9 +189,10 @@ def tame(case: Case) -> Applied | None:
         return tamer(detach(tensor), (id(module), path))
 
     stop = on_inputs(case.run, change, with_place=True)
+    data = case.evidence.data
     return Applied(
         treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
         "normalised are",
         "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case),
-        stop=stop,
+        unharmed=data.first_loud if data else None, upstream=True, stop=stop,
     )  # fmt: skip

@@ -52,6 +52,7 @@ class Doctor:
     active: list[Applied] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tried: dict[str, int] = field(default_factory=dict)  # cause -> treatments so far
+    upstream: list[tuple[str, Applied]] = field(default_factory=list)  # cause, what mends it after it is seen
     given_up: set[str] = field(default_factory=set)
     advised: set[str] = field(default_factory=set)
     count: int = 0
@@ -163,7 +164,9 @@ class Doctor:
         return Opinion(cause, confidence, because, evidence, failed(evidence))
 
     def _settled(self, cause: str, e: Evidence) -> bool:
-        """Given up, or about first weights in a window that began with later ones."""
+        """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
+        if any(known == cause and applied in self.active for known, applied in self.upstream):
+            return True
         return key_of(cause, e) in self.given_up or (cause == "bad-initialization" and self.window.base > 0)
 
     def _agree(self, opinion: Opinion) -> bool:
@@ -212,6 +215,8 @@ class Doctor:
             back = f"; weights and optimizer state are those of step {snapshot.step} again"
         self.count += 1
         self.active.append(applied)
+        if applied.upstream:
+            self.upstream.append((cause, applied))
         self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
             "applied", applied.name, cause, applied.what + back, why, applied.undo,
@@ -229,7 +234,10 @@ class Doctor:
             return None
         if applied.back == "start":
             return self.snapshots.start()
-        return self.snapshots.before(self.window.base + opinion.evidence.onset.step - 1)
+        step = opinion.evidence.onset.step - 1
+        if applied.unharmed is not None:
+            step = min(step, applied.unharmed)
+        return self.snapshots.before(self.window.base + step)
 
     def _withdraw(self, key: str) -> None:
         """What was tried for this cause at this place, and is still on trial, has not helped."""

@@ -70,12 +70,23 @@ DOCUMENTS: dict[str, Treat] = {  # by the name that a remedy gives
 OF_UNKNOWN = (treatments.ADAPTIVE_CLIPPING, treatments.LOSS_CAP, treatments.LEARNING_RATE)
 
 
+TORN = 1.0  # the first update was as large as the weights
+OF_TORN_WEIGHTS = ("unsafe-op", "exploding-gradients", "masked-softmax", UNKNOWN)  # may be but what such weights do
+
+
 def plan(cause: str, documents: bool, e: Evidence) -> Plan:
     """Empty for a cause that no treatment at run time can help: then nothing is done."""
     if not documents or cause not in MEASURED:
-        return MEASURED.get(cause, ())
+        found = MEASURED.get(cause, ())
+        return (SLOWER, *found) if cause in OF_TORN_WEIGHTS and torn(e) else found
     if cause == UNKNOWN:
         return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)
     known = next(found for found in CAUSES if found.id == cause)
     names = dict.fromkeys(remedy.treatment for remedy in known.remedies(e) if remedy.treatment in DOCUMENTS)
     return tuple((name, DOCUMENTS[name]) for name in names if name is not None)
+
+
+def torn(e: Evidence) -> bool:
+    """Adam's step does not grow with the gradient: as large as the weights, it is one of the learning rate alone."""
+    optimizer = e.optimizer
+    return optimizer is not None and optimizer.adaptive and (optimizer.update_ratio_first or 0) >= TORN
