@@ -61,7 +61,7 @@ class Applied:
     patch: dict[str, Any] = field(default_factory=dict)  # what would make it permanent: report/patches reads it
     back: Back = ""
     unharmed: int | None = None  # an earlier step than onset that a rollback has to go back to
-    upstream: bool = False  # mends what the recording sees unmended: it goes on looking as bad
+    upstream: str = ""  # the cause that goes on being seen, as this mends it after the recording looks
     early: Callable[[Optimizer], None] | None = None  # before the gradients are measured
     gradients: Callable[[Gradients], bool | None] | None = None  # True: leave this step out
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step

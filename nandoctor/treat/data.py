@@ -194,5 +194,5 @@ def tame(case: Case) -> Applied | None:
         treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
         "normalised are",
         "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case),
-        unharmed=data.first_loud if data else None, upstream=True, stop=stop,
+        unharmed=data.first_loud if data else None, upstream="data-outlier", stop=stop,
     )  # fmt: skip

@@ -52,7 +52,6 @@ class Doctor:
     active: list[Applied] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tried: dict[str, int] = field(default_factory=dict)  # cause -> treatments so far
-    upstream: list[tuple[str, Applied]] = field(default_factory=list)  # cause, what mends it after it is seen
     given_up: set[str] = field(default_factory=set)
     advised: set[str] = field(default_factory=set)
     count: int = 0
@@ -165,7 +164,7 @@ class Doctor:
 
     def _settled(self, cause: str, e: Evidence) -> bool:
         """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
-        if any(known == cause and applied in self.active for known, applied in self.upstream):
+        if any(applied.upstream == cause for applied in self.active):
             return True
         return key_of(cause, e) in self.given_up or (cause == "bad-initialization" and self.window.base > 0)
 
@@ -215,8 +214,6 @@ class Doctor:
             back = f"; weights and optimizer state are those of step {snapshot.step} again"
         self.count += 1
         self.active.append(applied)
-        if applied.upstream:
-            self.upstream.append((cause, applied))
         self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
             "applied", applied.name, cause, applied.what + back, why, applied.undo,

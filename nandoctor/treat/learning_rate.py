@@ -10,6 +10,7 @@ from .cut import HEALTHY_RATIO, Cut
 MOST, LEAST = 0.5, 1e-5  # a factor nearer to 1 is none; a run that needs less is not one of step size alone
 AGAIN = 0.1  # what did not help is divided by ten
 HOT_FIRST = 0.05  # of the weights; no healthy first update of the study but of tiny or zero weights is larger
+WHILE, LEARNED = 40, 0.9  # steps, and the share of the first loss: a run that came so far has weights worth keeping
 HALF = 0.5  # of the documents
 
 
@@ -25,8 +26,11 @@ def estimate(e: Evidence) -> float:
 
 
 def back_to(e: Evidence) -> Back:
-    """Where the very first updates were too large, no later weights are worth going back to."""
+    """Where the very first updates were too large, no later weights are worth going back to, unless it had learned."""
     first = e.optimizer.update_ratio_first if e.optimizer else None
+    if e.loss is not None and e.loss.pre_median is not None and e.onset.step >= WHILE:
+        if e.loss.pre_median < LEARNED * e.loss.first:
+            return "onset"
     return "start" if first is not None and first >= HOT_FIRST else "onset"
 
 
