@@ -40,7 +40,7 @@ class Case:
     optimizers: list[Optimizer]
     vitals: Vitals
     snapshots: Snapshots
-    tries: int  # treatments that did not help before this one
+    tries: int  # treatments of the same name that did not help before this one
     documents: bool  # the figures of the source documents, not those that measure best
     policy: str
     asked: bool = False  # the user named the treatments that may be used

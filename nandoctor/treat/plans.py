@@ -96,7 +96,8 @@ def beneath(e: Evidence) -> Plan:
     weights, given, optimizer = e.weights, e.data, e.optimizer
     if given is not None and (given.loudest_ratio or 0) >= VERY_LOUD:
         return (TAME,)
-    if weights is not None and (weights.worst_gain or 0) >= FAR_GAIN and e.bad is not None and e.bad.step <= AT_ONCE:
+    far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+    if e.bad is not None and (far and e.bad.step <= AT_ONCE or e.bad.op in operations.EXPS and e.bad.step == 0):
         return (FIRST_WEIGHTS,)
     # Adam's step does not grow with the gradient: as large as the weights, it is one of the learning rate alone
     if optimizer is not None and optimizer.adaptive and (optimizer.update_ratio_first or 0) >= TORN:
