@@ -90,7 +90,7 @@ def running(case: Case) -> Applied | None:
 
 
 def _share(optimizer: Optimizer, few: int) -> float:
-    """A rate that batches of a usual size bear: the noise of a step of SGD goes with lr / batch, of Adam with its root."""
+    """A rate that such batches bear: the noise of a step of SGD goes with lr / batch, that of Adam with its root."""
     share = few / USUAL_BATCH
     return math.sqrt(share) if any(word in type(optimizer).__name__.lower() for word in ADAPTIVE) else share
 

@@ -38,7 +38,7 @@ class Cut:
         self.before: dict[int, list[list[tuple[Tensor, Tensor]]]] = {}
         self.losses: list[float] = []
         self.step = self.began = case.run.recorder.step
-        self.begun_again = 0
+        self.begun_again, self.hopeless = 0, False
 
     def rate(self, optimizer: Optimizer, place: int) -> float:
         step = self.case.run.recorder.step
@@ -53,8 +53,10 @@ class Cut:
 
     def after(self, optimizer: Optimizer) -> None:
         """What did each group move? The first step fits the factors to it."""
+        if self.hopeless:  # not before the step, whose gradients belong to the weights that go
+            self._begin_again()
         copies = self.before.pop(id(optimizer), None)
-        if copies is None:
+        if copies is None or not self.losses and self.begun_again:
             return
         for place, (group, pairs) in enumerate(zip(optimizer.param_groups, copies, strict=False)):
             moved = _total([detach(p) - old for p, old in pairs])
@@ -93,10 +95,10 @@ class Cut:
                 self.ceiling[key] = value / GROWTH
                 self.values[key] = value / GROWTH
         if seen == LEARNS_WITHIN and self.begun_again < AGAIN and not rises(now, self.losses[:LOOK]) < 0:
-            self._begin_again()
+            self.hopeless = True
 
     def _begin_again(self) -> None:
-        snapshots = self.case.snapshots
+        snapshots, self.hopeless = self.case.snapshots, False
         back = snapshots.before(self.began)
         if back is None:
             return

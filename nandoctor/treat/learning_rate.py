@@ -42,7 +42,8 @@ def slower(case: Case) -> Applied | None:
     was = f" (was up to {lr:.3g})" if lr is not None and math.isfinite(lr) else ""
     return Applied(
         treatments.LEARNING_RATE,
-        f"the learning rate is multiplied by {factor:.3g}{was}, and slowly raised again while the loss falls",
+        f"the learning rate is multiplied by {factor:.3g}{was} or by what each group's updates ask for, "
+        "and raised again while the loss falls",
         "remove --active; to keep it, multiply lr in your script",
         {"kind": "lr", "factor": factor},
         back=back,
