@@ -34,6 +34,7 @@ class Data:
     wrapped_labels: tuple[int, float] | None  # (step, lowest) of an index of the loss with places below 0 beside others
     negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
+    first_loud: int | None = None  # the step of the earliest of the loud batches
 
 
 def gather(trace: Trace, onset: Onset) -> Data | None:
@@ -45,10 +46,12 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
     batches, labels = _of_training(batches), _of_training(labels)
     batches = batches[~np.isin(batches["dtype"], WHOLE)]
     loudest: tuple[float, str | None, float, int] | None = None
-    loud = 0
+    loud, first_loud = 0, None
     for subject in np.unique(batches["subject"]):
         own = batches[batches["subject"] == subject]
-        loud = max(loud, _loud(own))
+        steps = _loud(own)
+        loud = max(loud, len(steps))
+        first_loud = min([*steps[:1], *([] if first_loud is None else [first_loud])], default=None)
         found = _stands_out(own, onset)
         if found is not None and (loudest is None or found[0] > loudest[0]):
             loudest = (found[0], _name(trace, int(subject)), found[1], found[2])
@@ -66,6 +69,7 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loudest_absmax=loudest[2] if loudest else None,
         loudest_step=loudest[3] if loudest else None,
         loud_batches=loud,
+        first_loud=first_loud,
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
@@ -97,11 +101,12 @@ def _wrapped(trace: Trace, rows: Rows) -> tuple[int, float] | None:
     return (int(own["step"][0]), float(own["low"].min())) if len(own) else None
 
 
-def _loud(rows: Rows) -> int:
+def _loud(rows: Rows) -> list[int]:
+    """The steps of its loud batches."""
     sizes = _absmax(rows)
     finite = sizes[np.isfinite(sizes)]
     usual = float(np.median(finite)) if len(finite) else 0.0
-    return int((finite > VERY_LOUD * usual).sum()) if usual > 0 else 0
+    return sorted(rows["step"][np.isfinite(sizes) & (sizes > VERY_LOUD * usual)].tolist()) if usual > 0 else []
 
 
 def _stands_out(rows: Rows, onset: Onset) -> tuple[float, float, int] | None:

@@ -40,7 +40,7 @@ class Case:
     optimizers: list[Optimizer]
     vitals: Vitals
     snapshots: Snapshots
-    tries: int  # treatments that did not help before this one
+    tries: int  # treatments of the same name that did not help before this one
     documents: bool  # the figures of the source documents, not those that measure best
     policy: str
     asked: bool = False  # the user named the treatments that may be used
@@ -60,9 +60,12 @@ class Applied:
     undo: str  # what the user does to have it back as it was
     patch: dict[str, Any] = field(default_factory=dict)  # what would make it permanent: report/patches reads it
     back: Back = ""
+    unharmed: int | None = None  # an earlier step than onset that a rollback has to go back to
+    upstream: str = ""  # the cause that goes on being seen, as this mends it after the recording looks
     early: Callable[[Optimizer], None] | None = None  # before the gradients are measured
     gradients: Callable[[Gradients], bool | None] | None = None  # True: leave this step out
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step
+    rate: Callable[[Optimizer, int], float] | None = None  # the same for one of its parameter groups, by place
     after: Callable[[Optimizer], None] | None = None
     stop: Callable[[], None] = nothing  # when it is withdrawn
 

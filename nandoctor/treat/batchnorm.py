@@ -1,13 +1,16 @@
 """BatchNorm over too few values: running statistics stand in for those of the batch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
 
 from ..causes import treatments
+from ..evidence.optimizer import ADAPTIVE
 from ..recording.run import Run
 from ..recording.stats import detach
 from ..recording.tracebacks import OURS
@@ -15,6 +18,7 @@ from .applied import Applied, Case
 from .hooks import shielded
 
 TOO_FEW = 4  # values per channel, as in causes/batchnorm_tiny_batch.py
+USUAL_BATCH = 32  # samples; the rate was chosen for normalised activations and averaged gradients
 SLOW = 0.1  # of the layer's own momentum: statistics of few values are noise, their mean over many batches is not
 
 
@@ -81,7 +85,14 @@ def running(case: Case) -> Applied | None:
         treatments.BATCHNORM, f"BatchNorm uses its running statistics for at most {few} values per channel",
         "remove --active; to keep it, use larger batches, drop_last=True or another normalisation",
         {"kind": "drop-last"}, back="start" if case.run.recorder.step < 60 else "", stop=stop,
+        factor=lambda optimizer: _share(optimizer, few),
     )  # fmt: skip
+
+
+def _share(optimizer: Optimizer, few: int) -> float:
+    """A rate that such batches bear: the noise of a step of SGD goes with lr / batch, that of Adam with its root."""
+    share = few / USUAL_BATCH
+    return math.sqrt(share) if any(word in type(optimizer).__name__.lower() for word in ADAPTIVE) else share
 
 
 def never_one(run: Run, ledger: Any) -> None:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.utils.data import dataloader
 
 from ..causes import treatments
+from ..evidence.data import VERY_LOUD
 from ..recording.stats import detach, measurable
-from .applied import Applied, Back, Case
+from .applied import Applied, Back, Case, Gradients
 from .hooks import on_inputs
+from .ledger import Ledger
+from .vitals import Series
 
 LOUD = 10.0  # times the median norm of samples; data that people normalise stay within 4
 EARLY = 100  # steps that are given up to begin again
@@ -111,6 +114,7 @@ class Scales:
 @dataclass
 class Tamer:
     known: dict[tuple[int, str], Scales] = field(default_factory=dict)
+    loud_at: int = -1  # step
 
     def __call__(self, tensor: Tensor, key: tuple[int, str]) -> Tensor | None:
         if not measurable(tensor) or tensor.dim() < 1 or tensor.shape[0] < 1:
@@ -124,6 +128,27 @@ class Tamer:
             scales = self.known[key] = learn(x)
         tamed = apart(x, scales)
         return fixed if tamed is None else tamed
+
+
+class Usual:
+    """Samples of a batch of a DataLoader, inputs or targets, that are hundreds of times louder than the others."""
+
+    def __init__(self) -> None:
+        self.norms: dict[tuple[int, ...], float] = {}  # by the shape of a sample
+
+    def __call__(self, tensor: Tensor) -> Tensor | None:
+        if not measurable(tensor) or tensor.dim() < 1 or tensor.shape[0] < 1:
+            return None
+        rows = rows_of(tensor)
+        norms, shape = rows.norm(dim=1), tuple(tensor.shape[1:])
+        if shape not in self.norms and tensor.shape[0] > 1:
+            self.norms[shape] = float(norms.median())
+        usual = self.norms.get(shape, 0.0)
+        loud = torch.isfinite(norms) & (norms > VERY_LOUD * usual)
+        if usual <= 0 or not bool(loud.any()):
+            return None
+        factor = torch.where(loud, usual / norms.clamp_min(usual), 1.0)
+        return (rows * factor[:, None]).reshape(tensor.shape).to(tensor.dtype)
 
 
 def learn(x: Tensor) -> Scales:
@@ -183,15 +208,32 @@ def back_to(case: Case) -> Back:
 
 
 def tame(case: Case) -> Applied | None:
-    tamer = Tamer()
+    tamer, quiet, ledger = Tamer(), Series(), Ledger(case.run.recorder)
 
     def change(tensor: Tensor, module: nn.Module, path: str) -> Tensor | None:
-        return tamer(detach(tensor), (id(module), path))
+        tamed = tamer(detach(tensor), (id(module), path))
+        if tamed is not None and float(tamed.abs().max()) * VERY_LOUD < float(tensor.abs().max()):
+            tamer.loud_at = case.run.recorder.step
+        return tamed
 
-    stop = on_inputs(case.run, change, with_place=True)
+    def gradients(found: Gradients) -> bool:
+        """The last resort: the loss was computed with what the model was kept from, as its target."""
+        usual = quiet.middle()
+        if tamer.loud_at != case.run.recorder.step:
+            quiet.add(found.total)
+        elif usual is not None and not found.total <= LOUD * usual:
+            what = "this update is left out"
+            ledger.write("once", treatments.DATA, case.cause, what, "a loud sample shows in its gradients all the same")
+            return True
+        return False
+
+    first, usual = on_inputs(case.run, change, with_place=True), Usual()
+    stops = [first, on_batches(lambda batch: mapped(batch, usual))]  # what is also the target must not stay loud
+    data = case.evidence.data
     return Applied(
         treatments.DATA, "samples more than 10 times louder than usual are brought down to it, columns that were never "
         "normalised are",
         "remove --active; to keep it, normalise or clean the data", {"kind": "normalise"}, back=back_to(case),
-        stop=stop,
+        unharmed=data.first_loud if data else None, upstream="data-outlier",
+        gradients=gradients, stop=lambda: both(stops),
     )  # fmt: skip

@@ -52,6 +52,7 @@ class Doctor:
     active: list[Applied] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tried: dict[str, int] = field(default_factory=dict)  # cause -> treatments so far
+    done: list[tuple[Applied, str]] = field(default_factory=list)  # and for which cause at which place
     given_up: set[str] = field(default_factory=set)
     advised: set[str] = field(default_factory=set)
     count: int = 0
@@ -163,7 +164,9 @@ class Doctor:
         return Opinion(cause, confidence, because, evidence, failed(evidence))
 
     def _settled(self, cause: str, e: Evidence) -> bool:
-        """Given up, or about first weights in a window that began with later ones."""
+        """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
+        if any(applied.upstream == cause for applied in self.active):
+            return True
         return key_of(cause, e) in self.given_up or (cause == "bad-initialization" and self.window.base > 0)
 
     def _agree(self, opinion: Opinion) -> bool:
@@ -186,14 +189,16 @@ class Doctor:
         self._withdraw(key)
         treatments = plan(cause, self.documents, opinion.evidence)
         known = sum(1 for each in self.tried if each.split(" ")[0] == cause)
-        while self.tried.get(key, 0) < min(TRIES, len(treatments)) and not self._used_up() and known <= PLACES:
+        done = sum(1 for applied, of in self.done if of == key)
+        while self.tried.get(key, 0) < len(treatments) and done < TRIES and not self._used_up() and known <= PLACES:
             place = self.tried.get(key, 0)
             self.tried[key] = place + 1
             name, apply = treatments[place]
             if self.allowed and name not in self.allowed:
                 continue
             case = Case(
-                self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots, place,
+                self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots,
+                sum(1 for applied, of in self.done if of == key and applied.name == name),
                 self.documents, self.policy, bool(self.allowed), gradients,
             )  # fmt: skip
             applied = apply(case)
@@ -212,6 +217,7 @@ class Doctor:
             back = f"; weights and optimizer state are those of step {snapshot.step} again"
         self.count += 1
         self.active.append(applied)
+        self.done.append((applied, opinion.key))
         self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
             "applied", applied.name, cause, applied.what + back, why, applied.undo,
@@ -229,7 +235,10 @@ class Doctor:
             return None
         if applied.back == "start":
             return self.snapshots.start()
-        return self.snapshots.before(self.window.base + opinion.evidence.onset.step - 1)
+        step = opinion.evidence.onset.step - 1
+        if applied.unharmed is not None:
+            step = min(step, applied.unharmed)
+        return self.snapshots.before(self.window.base + step)
 
     def _withdraw(self, key: str) -> None:
         """What was tried for this cause at this place, and is still on trial, has not helped."""
@@ -268,7 +277,7 @@ class Doctor:
 
     def give_up(self, cause: str, key: str, why: str) -> None:
         self.given_up.add(key)
-        tried = self.tried.get(key, 0)
+        tried = sum(1 for _, of in self.done if of == key)
         what = "no more treatments are allowed" if self._used_up() else f"{tried} treatments did not help or do not fit"
         self.ledger.write(
             "aside", "none", cause, f"{what}: I stand aside; updates that are not finite are still undone", why

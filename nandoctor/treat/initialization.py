@@ -1,6 +1,7 @@
 """First weights that are far too large or too small, or not finite, are brought to the scale that their layer needs."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,14 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 def rescaled(case: Case) -> Applied | None:
     start = case.snapshots.start()
-    if case.run.recorder.step > EARLY or start is None:
+    if case.run.recorder.step > EARLY or start is None and case.optimizers:
         return None
-    first = {id(parameter): values for ref, values in start.tensors if (parameter := ref()) is not None}
+    parameters = parameters_of(case.optimizers) if start else list(of_models(case))
+    first = {id(p): p for p in parameters}  # no step was taken: a GradScaler left it out
+    if start is not None:
+        first = {id(parameter): values for ref, values in start.tensors if (parameter := ref()) is not None}
     changed: list[str] = []
-    for parameter in parameters_of(case.optimizers):
+    for parameter in parameters:
         values = first.get(id(parameter))
         if values is None or not values.is_floating_point():
             continue
@@ -40,8 +44,14 @@ def rescaled(case: Case) -> Applied | None:
     return Applied(
         treatments.INITIALIZATION, f"first weights of {listed} are brought to the usual scale of their layer",
         "remove --active; to keep it, initialise these layers anew", {"kind": "initialization", "parameters": changed},
-        back="start",
+        back="start" if start else "",
     )  # fmt: skip
+
+
+def of_models(case: Case) -> Iterator[Tensor]:
+    for model in case.run.names.models:
+        top = model.ref()
+        yield from top.parameters() if top is not None else ()
 
 
 def owner(case: Case, name: str) -> nn.Module | None:

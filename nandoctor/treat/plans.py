@@ -1,7 +1,9 @@
 """Which treatments answer which cause, in the order in which they are tried: what measures best, or the documents'."""
 
 from ..causes import CAUSES, treatments
+from ..causes.bad_initialization import FAR_GAIN
 from ..evidence import Evidence
+from ..evidence.data import VERY_LOUD
 from . import (
     accumulation,
     amp_order,
@@ -32,11 +34,13 @@ SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
 ANYWHERE = (treatments.OPERATIONS, operations.anywhere)
 RESTORED = (treatments.NONFINITE_WEIGHTS, rollback.restored)
 BACK = (treatments.ROLLBACK, rollback.slower)
+TAME = (treatments.DATA, data.tame)
+FIRST_WEIGHTS = (treatments.INITIALIZATION, initialization.rescaled)
 
 MEASURED: dict[str, Plan] = {
     "lr-too-high": (SLOWER, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
     "exploding-gradients": (CLIP, (treatments.ADAPTIVE_CLIPPING, clipping.strict), SLOWER),
-    "data-outlier": ((treatments.DATA, data.tame), CLIP, SLOWER),
+    "data-outlier": (TAME, CLIP, SLOWER),
     "bad-input-data": ((treatments.DATA, data.replace), ANYWHERE),
     "bad-labels": ((treatments.DATA, data.replace), ANYWHERE),
     "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), SLOWER),
@@ -47,7 +51,7 @@ MEASURED: dict[str, Plan] = {
     "unsafe-op": ((treatments.OPERATIONS, operations.inside), ANYWHERE, BACK),
     "optimizer-epsilon": ((treatments.OPTIMIZER, optimizer_settings.usual), SLOWER),
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
-    "bad-initialization": ((treatments.INITIALIZATION, initialization.rescaled), SLOWER),
+    "bad-initialization": (FIRST_WEIGHTS, SLOWER),
     "corrupt-weights": (RESTORED, RESTORED, BACK),
     UNKNOWN: (BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
 }
@@ -70,12 +74,32 @@ DOCUMENTS: dict[str, Treat] = {  # by the name that a remedy gives
 OF_UNKNOWN = (treatments.ADAPTIVE_CLIPPING, treatments.LOSS_CAP, treatments.LEARNING_RATE)
 
 
+TORN = 1.0  # the first update was as large as the weights
+AT_ONCE = 5  # steps: first weights that fail a run fail it by then
+MAY_FOLLOW = ("unsafe-op", "exploding-gradients", "masked-softmax", "fp16-overflow", UNKNOWN)  # may be of second rank
+
+
 def plan(cause: str, documents: bool, e: Evidence) -> Plan:
     """Empty for a cause that no treatment at run time can help: then nothing is done."""
     if not documents or cause not in MEASURED:
-        return MEASURED.get(cause, ())
+        found = MEASURED.get(cause, ())
+        return (*beneath(e), *found) if cause in MAY_FOLLOW else found
     if cause == UNKNOWN:
         return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)
     known = next(found for found in CAUSES if found.id == cause)
     names = dict.fromkeys(remedy.treatment for remedy in known.remedies(e) if remedy.treatment in DOCUMENTS)
     return tuple((name, DOCUMENTS[name]) for name in names if name is not None)
+
+
+def beneath(e: Evidence) -> Plan:
+    """What lies beneath an operation that left its domain or its type: weights or data that no operation can bear."""
+    weights, given, optimizer = e.weights, e.data, e.optimizer
+    if given is not None and (given.loudest_ratio or 0) >= VERY_LOUD:
+        return (TAME,)
+    far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+    if e.bad is not None and (far and e.bad.step <= AT_ONCE or e.bad.op in operations.EXPS and e.bad.step == 0):
+        return (FIRST_WEIGHTS,)
+    # Adam's step does not grow with the gradient: as large as the weights, it is one of the learning rate alone
+    if optimizer is not None and optimizer.adaptive and (optimizer.update_ratio_first or 0) >= TORN:
+        return (SLOWER,)
+    return ()

@@ -165,10 +165,9 @@ class Rounds:
                 parameter.grad = None
 
     def _scale_rates(self, optimizer: Optimizer) -> None:
-        factor = 1.0
-        for call in self.doctor.each("factor"):
-            factor *= call(optimizer)
-        for group in optimizer.param_groups:
+        whole = math.prod(call(optimizer) for call in self.doctor.each("factor"))
+        for place, group in enumerate(optimizer.param_groups):
+            factor = whole * math.prod(call(optimizer, place) for call in self.doctor.each("rate"))
             lr = group.get("lr")
             if lr is None or isinstance(lr, Tensor) and lr.device.type != "cpu":
                 continue
