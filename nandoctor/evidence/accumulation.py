@@ -16,7 +16,7 @@ class Accumulation:
     optimizers: int
     backwards: float | None  # backward calls for each step, median
     divisor: float | None  # what the user divided the loss by last, median where he did; None if he never did
-    stale: float  # share of steps that used again what a step had used
+    stale: float  # share of the steps recorded whole that used again what a step had used
     longest_stale: int
     cleared: bool  # zero_grad was ever called
     lost: float  # share of steps with a zero_grad between their last backward and themselves
@@ -33,11 +33,17 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         optimizers=max(1, len({str(note.get("id")) for note in trace.notes_of("optimizer")})),
         backwards=median(counts[counts > 0].astype(np.float64)),
         divisor=median(divisors),
-        stale=float((stale["step"] < counted).sum()) / counted,
+        stale=float((stale["step"] < counted).sum()) / _looked_at(trace, counted),
         longest_stale=int(np.clip(np.nan_to_num(stale["value"]), 0, 2**53).max(initial=0)),
         cleared=len(trace.rows("zero_grad")) > 0,
         lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
     )
+
+
+def _looked_at(trace: Trace, counted: int) -> int:
+    """Of so many steps those that were recorded whole: at others nobody asked whether gradients were cleared."""
+    whole = np.unique(trace.rows("weight")["step"])
+    return int((whole < counted).sum()) or counted
 
 
 def _lost(steps: Steps, backwards: Steps, clears: Steps) -> float:
