@@ -130,19 +130,30 @@ def _commit() -> str:
     return done.stdout.strip() + mark
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(description: str) -> argparse.ArgumentParser:
+    """Which cases of which half."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("part", nargs="?", default="", help="only cases whose id holds this")
     parser.add_argument("--half", choices=HALVES, default="reported")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sample", type=int, help="only so many cases, drawn at random (the same ones each time)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def asked_for(arguments: argparse.Namespace) -> list[Case]:
+    """The cases that count; the reported half must be as it was frozen."""
     if arguments.half == "reported":
         frozen.check()
-    chosen = counting(arguments.half, arguments.part, arguments.sample, arguments.jobs)
-    if not chosen:
+    return counting(arguments.half, arguments.part, arguments.sample, arguments.jobs)
+
+
+def main() -> int:
+    parser = options(__doc__.splitlines()[0])
+    arguments = parser.parse_args()
+    found = asked_for(arguments)
+    if not found:
         parser.error("no case of that name counts")
-    results = measured(chosen, arguments.jobs)
+    results = measured(found, arguments.jobs)
     print(report.table(results))
     if not arguments.part:
         keep(arguments.half, arguments.sample, results)

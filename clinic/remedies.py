@@ -5,7 +5,6 @@ change is changed in the program, which then runs without nandoctor. It is cured
 beside its healthy twin (clinic/verify.py). A verdict for which no line could be changed counts as not cured.
 """
 
-import argparse
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -13,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinic import frozen, recorded
-from clinic.accuracy import counting
-from clinic.cases import CLINIC, HALVES, Case, digest
+from clinic import recorded
+from clinic.accuracy import asked_for, options
+from clinic.cases import CLINIC, Case, digest
 from clinic.disguise import disguised
 from clinic.figures import wilson
 from clinic.verify import LOST, Kept, plain
@@ -37,8 +36,7 @@ def patched(program: str) -> tuple[str, str, str]:
     """(verdict, diff, the disguised program with the patch applied); no diff where nothing could be changed."""
     from nandoctor.errors import UserError
     from nandoctor.notebook import diagnose
-    from nandoctor.patching.edits import EDITS
-    from nandoctor.patching.patch import cures, diff, scripts
+    from nandoctor.patching.patch import diff, edited
 
     trace = recorded.trace(program)
     if trace is None:
@@ -51,12 +49,7 @@ def patched(program: str) -> tuple[str, str, str]:
     with tempfile.TemporaryDirectory() as folder:
         name = next(word for word in diagnosis.run.command.split() if word.endswith(".py"))
         Path(folder, name).write_text(text, encoding="utf-8")
-        sources = scripts(diagnosis, Path(folder))
-        for wanted in cures(diagnosis):
-            edit = EDITS.get(str(wanted.get("kind")))
-            if edit is not None:
-                for source in sources:
-                    edit(source, diagnosis.evidence, wanted)
+        sources, _ = edited(diagnosis, Path(folder))
         changes = "".join(diff(source) for source in sources)
         changed = "\n".join(sources[0].changed()) + "\n" if sources else ""
     return diagnosis.verdict, changes, changed
@@ -112,17 +105,10 @@ def table(results: list[Tried], half: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", default="", help="only cases whose id holds this")
-    parser.add_argument("--half", choices=HALVES, default="reported")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--sample", type=int, help="only so many cases, drawn at random (the same ones each time)")
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument("--show", action="store_true", help="print each diff and what came of it")
     arguments = parser.parse_args()
-    if arguments.half == "reported":
-        frozen.check()
-    chosen = counting(arguments.half, arguments.part, arguments.sample, arguments.jobs)
-    sick = [case for case in chosen if case.cause != "healthy"]
+    sick = [case for case in asked_for(arguments) if case.cause != "healthy"]
     if not sick:
         parser.error("no case of that name counts")
     results = tried(sick, arguments.jobs)

@@ -23,7 +23,7 @@ WITH_VALUE = {
     "--max-actions": "--max-actions",
     "--ladder": "--ladder",
 }
-BUDGET, WHOLE_STEPS, MAX_SIZE = 3.0, 100, "256M"
+BUDGET, WHOLE_STEPS, MAX_SIZE = Request.budget, Request.whole_steps, "256M"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 SMALLEST = 2**20  # bytes: the notes of a run and its first steps
 FLAGS = ("--active", "--eager", "--probe", "--quiet")

@@ -19,7 +19,13 @@ class Patch:
 
 
 def patch(diagnosis: Diagnosis, folder: Path) -> Patch:
-    """Reads scripts below the folder only. Several cures may change one script."""
+    """Reads scripts below the folder only."""
+    sources, by_hand = edited(diagnosis, folder)
+    return Patch("".join(diff(source) for source in sources), tuple(dict.fromkeys(by_hand)))
+
+
+def edited(diagnosis: Diagnosis, folder: Path) -> tuple[list[Source], list[str]]:
+    """The scripts with their changes, and what is still to be done by hand. Several cures may change one script."""
     sources = scripts(diagnosis, folder)
     by_hand: list[str] = []
     done = False
@@ -31,7 +37,7 @@ def patch(diagnosis: Diagnosis, folder: Path) -> Patch:
             by_hand += remedies(diagnosis)
     if not done and not by_hand:
         by_hand = remedies(diagnosis)
-    return Patch("".join(diff(source) for source in sources), tuple(dict.fromkeys(by_hand)))
+    return sources, by_hand
 
 
 def cures(diagnosis: Diagnosis) -> Iterator[Wanted]:

@@ -5,7 +5,7 @@ element is finite, so "bad" is never read from it. isnan, isfinite, var, histc c
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import _C, Tensor
@@ -145,3 +145,20 @@ def flushed(gradient: Tensor) -> tuple[float, float, float]:
     small = (size < SMALLEST_NORMAL[gradient.dtype]).sum()
     zero, tiny = torch.stack([zeros, small]).tolist()
     return float(zero), float(size.numel()), float(tiny - zero)
+
+
+def norms(tensors: list[Tensor]) -> list[float]:
+    """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
+    result = [0.0] * len(tensors)
+    groups: dict[tuple[Any, Any], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        groups.setdefault((tensor.dtype, tensor.device), []).append(place)
+    for (dtype, _), places in groups.items():
+        members = [detach(tensors[place]) for place in places]
+        if dtype in (torch.float16, torch.bfloat16):
+            found = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in members]
+        else:
+            found = list(torch._foreach_norm(members))
+        for place, norm in zip(places, torch.stack(found).tolist(), strict=True):
+            result[place] = norm
+    return result

@@ -1,32 +1,20 @@
 """Are these tensors finite? One kernel for many of them, an exact look only where a norm is not."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..recording import stats
 from ..recording.stats import detach, is_bad, plain
-
-HALF = (torch.float16, torch.bfloat16)
 
 
 def norms(tensors: list[Tensor]) -> list[float]:
     """L2 norms in float32 or wider; a tensor that cannot be measured counts as 0."""
+    readable = [(place, x) for place, tensor in enumerate(tensors) if (x := plain(tensor)) is not None]
     result = [0.0] * len(tensors)
-    groups: dict[tuple[Any, Any], list[tuple[int, Tensor]]] = {}
-    for place, tensor in enumerate(tensors):
-        readable = plain(tensor)
-        if readable is not None:
-            groups.setdefault((readable.dtype, readable.device), []).append((place, detach(readable)))
-    for (dtype, _), members in groups.items():
-        values = [tensor for _, tensor in members]
-        if dtype in HALF:
-            found = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in values]
-        else:
-            found = list(torch._foreach_norm(values))
-        for (place, _), norm in zip(members, torch.stack(found).tolist(), strict=True):
-            result[place] = norm
+    for (place, _), norm in zip(readable, stats.norms([x for _, x in readable]), strict=True):
+        result[place] = norm
     return result
 
 

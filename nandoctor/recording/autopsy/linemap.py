@@ -126,7 +126,7 @@ class LineMap:
 def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]:
     """(layer or "", node class, which call of that layer) -> its nodes in order."""
     result: dict[tuple[str, str, int], list[Any]] = {}
-    locate = locator(run)
+    locate = locator([*run.older, *run.calls])
     for node in nodes:
         if is_leaf(node):
             continue
@@ -137,9 +137,9 @@ def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]
     return result
 
 
-def locator(run: Run) -> Callable[[int], Call | None]:
-    """run.locate for many nodes: innermost call by one sweep over the ranges."""
-    edges = [(call.start, call.end, call) for call in (*run.older, *run.calls) if call.end > call.start]
+def locator(calls: list[Call]) -> Callable[[int], Call | None]:
+    """Run.locate for many nodes: innermost call by one sweep over the ranges."""
+    edges = [(call.start, call.end, call) for call in calls if call.end > call.start]
     edges.sort(key=lambda edge: (edge[0], -edge[1]))
     owner: dict[int, Call] = {}
     for start, end, call in edges:  # inner ranges come later and overwrite

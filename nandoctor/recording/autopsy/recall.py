@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from ..run import Call, Run, sequence_number
+from .linemap import locator
 from .operations import stem
 from .values import is_leaf, order
 
@@ -72,16 +73,15 @@ class Recall:
     def _beside(self, shape: Shape, here: list[tuple[int, str]]) -> list[Call]:
         """A call of one node for each node that has a partner in the known graph."""
         names = [name for _, name in shape.nodes], [name for _, name in here]
-        calls = []
+        calls, locate = [], locator(shape.calls)
         for block in SequenceMatcher(None, *names, autojunk=False).get_matching_blocks():
             for offset in range(block.size):
                 there, place = shape.nodes[block.a + offset][0], here[block.b + offset][0]
-                call = _innermost(shape.calls, there + shape.end)
+                call = locate(there + shape.end)
                 if call is not None:
                     start = place + self.end
                     calls.append(replace(call, start=start, end=start + 1))
         return calls
-
 
     def _by_parameters(self, nodes: list[Any]) -> list[Call]:
         """A call of one node for each node that was given a parameter, at once or through a view of it."""
@@ -104,8 +104,3 @@ class Recall:
             if variable is not None and stem(node)[0] not in VIEWS:
                 return self.run.names.parameter(variable)[0].rpartition(".")[0]
         return None
-
-
-def _innermost(calls: list[Call], number: int) -> Call | None:
-    around = [call for call in calls if call.start <= number < call.end]
-    return min(around, key=lambda call: (call.end - call.start, -call.start)) if around else None

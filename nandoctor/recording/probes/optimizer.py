@@ -14,9 +14,9 @@ from ..autopsy.incidents import Alarms
 from ..frames import user_place
 from ..incident import Place
 from ..run import Run
-from ..stats import detach, local, plain
+from ..stats import detach, local, norms, plain
 from .thin import Thin
-from .weights import SAMPLE, Watched, Weights, norms
+from .weights import SAMPLE, Watched, Weights
 
 COMPARED_EVERY = 64  # steps: at the same ones on all ranks, whose bursts come at different times
 LOOKED_AT = 4  # parameters of an optimizer

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, SCALED
 from ..run import Run
-from ..stats import away, local, plain
-from .weights import Watched, Weights, norms
+from ..stats import away, local, norms, plain
+from .weights import Watched, Weights
 
 GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
 

@@ -12,7 +12,7 @@ from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..names import class_name
 from ..run import Run
-from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, plain
+from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, norms, plain
 from .dynamics import Dynamics, epsilons
 from .units import Units
 
@@ -204,20 +204,3 @@ class Weights:
 def _sample(w: Watched) -> Tensor:
     flat = detach(local(w.parameter)).reshape(-1)
     return flat[:: w.stride] if w.stride > 1 else flat
-
-
-def norms(tensors: list[Tensor]) -> list[float]:
-    """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
-    result = [0.0] * len(tensors)
-    groups: dict[tuple[Any, Any], list[int]] = {}
-    for place, tensor in enumerate(tensors):
-        groups.setdefault((tensor.dtype, tensor.device), []).append(place)
-    for (dtype, _), places in groups.items():
-        members = [detach(tensors[place]) for place in places]
-        if dtype in (torch.float16, torch.bfloat16):
-            found = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in members]
-        else:
-            found = list(torch._foreach_norm(members))
-        for place, norm in zip(places, torch.stack(found).tolist(), strict=True):
-            result[place] = norm
-    return result
