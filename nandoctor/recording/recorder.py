@@ -48,6 +48,7 @@ class Recorder:
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
         self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
         self._subjects: dict[tuple[str, str, str, str], int] = {}
+        self._calls: dict[str, int] = {}
         self._by_key: dict[str, tuple[str, str, str, str]] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
@@ -118,6 +119,13 @@ class Recorder:
             self.note("subject", id=number, name=name, role=role, module=module, tensor=tensor)
         return number
 
+    def call(self, name: str, role: str = "call") -> int:
+        """The id of what happens at every step: loss, backward, step."""
+        number = self._calls.get(name)
+        if number is None:
+            number = self._calls[name] = self.subject(name, role)
+        return number
+
     def rename(self, key: str, name: str) -> None:
         """Another model came to be known: from here on, and for the rows before, this is called so."""
         identity = self._by_key.get(key)
@@ -129,14 +137,14 @@ class Recorder:
     # --- the clock -------------------------------------------------------------------------------------------
     def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:
         self.claim()
-        self.value("backward", self.subject("backward", "call"), loss_as_given, second=divisor)
+        self.value("backward", self.call("backward"), loss_as_given, second=divisor)
         self.batch += 1
         self.micro += 1
 
     def step_ends(self, skipped: bool = False) -> None:
         self.claim()
-        self.value("elapsed", self.subject("elapsed", "call"), time.monotonic() - self._started)
-        self.value("step", self.subject("step", "call"), 0.0 if skipped else 1.0)
+        self.value("elapsed", self.call("elapsed"), time.monotonic() - self._started)
+        self.value("step", self.call("step"), 0.0 if skipped else 1.0)
         self.step += 1
         self.micro = 0
         self.flush(final=False)
