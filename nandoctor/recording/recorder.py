@@ -23,6 +23,7 @@ from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
+MODE = {mode: number for number, mode in enumerate(MODES)}
 OTHER_DTYPE = DTYPES.index("other")
 LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
@@ -65,7 +66,7 @@ class Recorder:
         shape = NO_SHAPE if like is None else self.shape(like.shape)
         dtype = 0 if like is None else DTYPE_ID.get(like.dtype, OTHER_DTYPE)
         self._rows.append(
-            (self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODES.index(mode), *stats)
+            (self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODE[mode], *stats)
         )
         if len(self._rows) >= MAX_PENDING:
             self.flush(final=False)
@@ -96,9 +97,9 @@ class Recorder:
         self._waiting.append((list(range(begin, begin + len(rows))), numbers))
 
     def shape(self, shape: torch.Size) -> int:
-        key = tuple(shape)
-        number = self._shapes.get(key)
+        number = self._shapes.get(shape)
         if number is None:
+            key = tuple(shape)
             number = len(self._shapes)
             if number >= NO_SHAPE:
                 return NO_SHAPE
