@@ -9,6 +9,7 @@ from nandoctor.patching.source import Source, last_name
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "Adamax", "ASGD", "LBFGS")
 PEAKS = ("max_lr", "base_lr")
+LEAST, MOST = 1e-9, 1e4  # a factor beyond them is a mistake of its own
 
 
 def constructors(source: Source, e: Evidence) -> list[ast.Call]:
@@ -19,7 +20,7 @@ def constructors(source: Source, e: Evidence) -> list[ast.Call]:
 def learning_rate(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> bool:
     """Every number that the optimizer's lr, or a schedule's peak, is made of is multiplied; each once."""
     factor = wanted.get("factor")
-    if not isinstance(factor, (int, float)) or not 0 < factor < 1:
+    if not isinstance(factor, (int, float)) or not LEAST < factor < MOST or factor == 1:
         return False
     places: dict[tuple[int, int], ast.expr] = {}
     for call in [*constructors(source, e), *source.calls("OneCycleLR", "CyclicLR")]:
