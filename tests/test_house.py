@@ -34,7 +34,7 @@ MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "diagnosis_ranks": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "errors_plot": {"errors"},
     "comparison": {"diagnosis", "causes", "evidence", "trace", "errors", "errors_compare"},
-    "patching": {"diagnosis", "evidence"},
+    "patching": {"diagnosis", "causes", "evidence"},  # causes: the numbers of its remedies
     "recording": {"trace.schema", "trace.spool", "treat.rounds"},  # arm.py: only where --active was asked for
     "treat": {"recording", "causes", "evidence", "trace.schema", "trace.trace", "trace.rows"},
     "causes": {"evidence"},

@@ -11,7 +11,7 @@ from ..trace.trace import Trace
 from . import fields
 from .layers import classes
 from .series import median
-from .sizes import LARGEST
+from .sizes import LARGEST, elements
 from .weights import initial
 
 
@@ -43,6 +43,7 @@ class Given:
     shape: tuple[int, ...]  # of the first batch
     usual: float | None  # median over the batches of their largest absolute value
     floating: bool
+    peaked: float | None = None  # its largest value / its root mean square, median over the batches
 
 
 @dataclass(frozen=True)
@@ -93,5 +94,8 @@ def _inputs(trace: Trace) -> tuple[Given, ...]:
         loud = np.maximum(np.abs(own["low"]), np.abs(own["high"]))
         usual = median(loud[np.isfinite(loud)])
         shape = trace.shapes.get(int(own["shape"][0]), ())
-        found.append(Given(subject.tensor or "", shape, usual, int(own["dtype"][0]) not in WHOLE))
+        with np.errstate(all="ignore"):
+            peaks = loud * np.sqrt(np.maximum(elements(trace, own["shape"]), 1)) / own["norm"]
+        floating = int(own["dtype"][0]) not in WHOLE
+        found.append(Given(subject.tensor or "", shape, usual, floating, median(peaks[np.isfinite(peaks)])))
     return tuple(found)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nandoctor.evidence import Evidence
+from nandoctor.patching import numbers
 from nandoctor.patching.model import in_module
 from nandoctor.patching.source import FUNCTIONS, Source, last_name
 
@@ -12,6 +13,7 @@ Wanted = Mapping[str, Any]
 SATURATE = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Softsign": "softsign"}
 MODULES = ("nn", "torch", "F", "functional")
 GROUPS = 8
+FEW = 4  # rows of a batch whose gradient is mostly noise; goyal-2017 scales the rate with the batch
 DEEP, SHALLOW = 4, 2  # stacked recurrent layers: beyond four few tasks gain, without residual ways none learn
 
 
@@ -109,4 +111,7 @@ def group_norm(source: Source, e: Evidence, wanted: Wanted) -> bool:
         rest = "".join(f", {source.part(k)}" for k in call.keywords if k.arg in ("eps", "affine"))
         made = f"{source.part(call.func.value)}.GroupNorm({groups}, {source.part(call.args[0])}{rest})"
         done = source.swap(call, made) or done
+    few = e.style.batch is not None and e.style.batch <= FEW
+    if done and few and e.optimizer is not None and not e.optimizer.adaptive:  # smaller batches, a smaller rate
+        numbers.learning_rate(source, e, {"factor": 0.1})
     return done

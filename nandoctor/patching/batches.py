@@ -24,9 +24,9 @@ def _argument(call: ast.Call, given: Given) -> ast.expr | None:
 
 
 def _inputs(source: Source, e: Evidence) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """Each call of the model in training, with what it is given in floating point."""
+    """Each call of the model, with what it is given in floating point."""
     floating = [given for given in e.layout.inputs if given.floating] if e.layout is not None else []
-    for call in model.calls(source, e):
+    for call in model.calls(source, e, evaluating=True):
         for given in floating or [Given("0", (), None, True)]:
             argument = _argument(call, given)
             if argument is not None and "\n" not in source.part(argument):
@@ -83,6 +83,22 @@ def standardised(source: Source, e: Evidence, wanted: Wanted) -> bool:
         statement,
         f"{root}.standardise = torch.nn.{kind}({first.shape[1]}, affine=False)",
         f"{root}.register_forward_pre_hook(lambda module, given: (module.standardise(given[0]), *given[1:]))",
+    )
+
+
+def winsorised(source: Source, e: Evidence, wanted: Wanted) -> bool:
+    """Rows that are loud in every batch are brought down to the others, in evaluation too."""
+    place = model.built(source, e)
+    if place is None or source.functions("in_range"):
+        return False
+    statement, root = place
+    return source.above_it(
+        statement,
+        "def in_range(module, given):  # rows far louder than the others are brought down to them",
+        "    loud = given[0].abs().flatten(1).amax(1)",
+        f"    factor = ({ROOM:g} * loud.median() / loud.clamp_min(1e-12)).clamp(max=1)",
+        "    return given[0] * factor.view(-1, *[1] * (given[0].dim() - 1)), *given[1:]",
+        f"{root}.register_forward_pre_hook(in_range)",
     )
 
 

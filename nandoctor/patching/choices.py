@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from nandoctor.causes.remedies.nan_guide import FIRST_BATCH
+from nandoctor.causes.remedies.nan_guide_rates import lowered, raised
+from nandoctor.causes.remedies.this_run import max_norm, rate
 from nandoctor.evidence import Evidence
 from nandoctor.patching import numbers
 from nandoctor.patching.batches import ROOM
@@ -10,8 +13,7 @@ from nandoctor.patching.edits import Wanted
 
 HOT = 0.03  # update against weight: the first steps themselves threw the weights
 FEW = 4  # values per channel: statistics of so few are noise, batch after batch
-STANDS, CRUMBS = 0.02, 3e-4  # all updates together; one of them: healthy runs are at 0.0005 to 0.0041
-AIM = 2e-3  # update against weight of a run that learns
+PEAKED = 12.0  # largest value / root mean square: four columns of different units reach 10, a normal sample 5
 UNTRAINED, HARDLY_ANY, DECAYED, UPHILL = 0.5, 0.01, 1e-3, 0.9
 LOUD, UNNORMALISED = 30.0, 1e3  # a batch against the others; data that were never normalised
 
@@ -34,16 +36,20 @@ def _just(*kinds: str) -> Callable[[Evidence], list[dict[str, Any]]]:
 
 
 def _lower(e: Evidence) -> dict[str, Any]:
-    ratio = e.optimizer.update_ratio_first if e.optimizer else None
-    return {"kind": "lr", "factor": min(0.1, 0.01 / ratio) if ratio else 0.1}
+    lr, new = rate(e), lowered(e)
+    return {"kind": "lr", "factor": new / lr if lr and new else 0.1}
 
 
 def _lr(e: Evidence) -> list[dict[str, Any]]:
+    if e.optimizer is not None and not e.optimizer.lr_finite:
+        return [{"kind": "steady"}]  # the schedule's own formula is wrong
     return [_lower(e)]
 
 
 def _clip(e: Evidence) -> list[dict[str, Any]]:
-    return [{"kind": "clip", "max_norm": 1.0}]
+    was = e.gradients.max_norm if e.gradients else None
+    limit = max_norm(e)
+    return [{"kind": "clip", "max_norm": limit if was is None or was > limit else was / 2}]
 
 
 def _optimizer(e: Evidence) -> list[dict[str, Any]]:
@@ -81,12 +87,12 @@ def _accumulation(e: Evidence) -> list[dict[str, Any]]:
 def _dead(e: Evidence) -> list[dict[str, Any]]:
     ratio = e.optimizer.update_ratio_first if e.optimizer else None
     hot = [_lower(e)] if ratio is not None and ratio >= HOT else []
-    return [{"kind": "awake", "all": True}, *hot, {"kind": "first-weights"}, {"kind": "leaky"}]
+    return [{"kind": "awake", "all": True}, *hot, {"kind": "first-weights"}, {"kind": "revived"}, {"kind": "leaky"}]
 
 
 def _stalled(e: Evidence) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    trained, optimizer = e.trained, e.optimizer
+    trained = e.trained
     if e.dynamics is not None and (e.dynamics.uphill or 0) >= UPHILL:
         found.append({"kind": "downhill"})
     if trained is not None:
@@ -96,15 +102,11 @@ def _stalled(e: Evidence) -> list[dict[str, Any]]:
     found += [{"kind": "aligned"}, {"kind": "uncut"}]
     if trained is not None and trained.lr_late is not None and trained.lr_late < DECAYED:
         found.append({"kind": "steady"})
-    ratio = optimizer.update_ratio if optimizer else None
-    stands = trained is not None and trained.travelled is not None and trained.travelled < STANDS
-    if ratio is not None and ratio > 0 and (stands or ratio < CRUMBS):
-        found.append({"kind": "lr", "factor": _rounded(min(1000.0, max(2.0, AIM / ratio)))})
-    return [*found, {"kind": "awake"}]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.2g}")
+    lr, new = rate(e), raised(e)
+    if lr and new:
+        found.append({"kind": "lr", "factor": new / lr})
+    relu = e.units is not None and e.units.relu
+    return [*found, *([{"kind": "awake", "all": True}] if relu else [])]
 
 
 def _vanishing(e: Evidence) -> list[dict[str, Any]]:
@@ -114,7 +116,7 @@ def _vanishing(e: Evidence) -> list[dict[str, Any]]:
 def _tiny_batches(e: Evidence) -> list[dict[str, Any]]:
     always = e.style.batch == 1 or (e.batchnorm is not None and e.batchnorm.usual <= FEW)
     if always:  # then it is no matter of the last batch
-        return [{"kind": "group-norm"}, {"kind": "drop-last"}]
+        return [{"kind": "batch-size", "to": FIRST_BATCH}, {"kind": "group-norm"}, {"kind": "drop-last"}]
     return [{"kind": "drop-last"}, {"kind": "without-singles"}, {"kind": "group-norm"}]
 
 
@@ -126,7 +128,14 @@ def _outliers(e: Evidence) -> list[dict[str, Any]]:
         usual = [data.loudest_absmax / data.loudest_ratio]
     limits = [{"kind": "in-range", "limit": ROOM * min(usual)}] if usual else []
     raw = not loud and data is not None and (data.first_absmax or 0) >= UNNORMALISED
+    if raw and _peaked(e):
+        return [{"kind": "winsorise"}]  # a few rows are loud, in every batch
     return [{"kind": "standardise"}, *limits] if raw else [*limits, {"kind": "standardise"}]
+
+
+def _peaked(e: Evidence) -> bool:
+    inputs = e.layout.inputs if e.layout is not None else ()
+    return any(given.floating and given.peaked is not None and given.peaked >= PEAKED for given in inputs)
 
 
 def _underflow(e: Evidence) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nandoctor.evidence import Evidence, Layout
 from nandoctor.evidence.layout import First
+from nandoctor.patching import activations
 from nandoctor.patching.model import built, layer
 from nandoctor.patching.source import Source
 
@@ -47,10 +48,56 @@ def awake(source: Source, e: Evidence, wanted: Wanted) -> bool:
     if e.layout is None or e.units is None:
         return False
     dead = [d.layer for d in e.units.dead if d.silent >= MOSTLY]
+    output = list(e.layout.parameters)[-1:]  # its bias may be anything
     low = [name for name, first in e.layout.first.items()
-           if len(first.shape) == 1 and name.endswith("bias") and _far_below(first)]  # fmt: skip
+           if len(first.shape) == 1 and name.endswith("bias") and name not in output and _far_below(first)]  # fmt: skip
     of_dead = [name for name in low if any(name.startswith(f"{path}.") for path in dead)]
     return again(source, e, of_dead or (low if wanted.get("all") else []))
+
+
+def revived(source: Source, e: Evidence, wanted: Wanted) -> bool:
+    """Where nothing says why they are silent: drawn again, before an activation that cannot die."""
+    if e.layout is None or e.units is None:
+        return False
+    dead = [d.layer for d in e.units.dead if d.silent >= MOSTLY]
+    owned = [name for name in e.layout.parameters if name.rpartition(".")[0] in dead]
+    return activations.leaky(source, e, wanted) and again(source, e, owned)
+
+
+def for_relu(source: Source, e: Evidence) -> bool:
+    """He's rule for a stack whose first weights are those of nn.Linear, 0.58 of what keeps a signal's size or less."""
+    place = built(source, e)
+    if place is None or e.layout is None or not source.imports("torch") or not e.depth or not e.depth.smallest_layer:
+        return False
+    if e.weights is None or (e.weights.worst_gain or FAR) >= 1 or e.weights.checkpoint_loads:
+        return False
+    statement, root = place
+    inside = e.depth.smallest_layer.rpartition(".")[0].rpartition(".")[0]
+    stack = [name.removesuffix(".weight") for name in e.layout.parameters
+             if name.endswith(".weight") and _owner(e.layout, name).startswith(("Linear", "Conv"))
+             and (not inside or name.startswith(f"{inside}."))]  # fmt: skip
+    stack = stack if inside else stack[:-1]  # the last one gives the output
+    written = [layer(root, path) for path in stack]
+    if len(written) < 2 or None in written:
+        return False
+    whole = layer(root, inside) if inside else None
+    if whole is not None:
+        return source.above_it(
+            statement,
+            f"for layer in {whole}.modules():",
+            "    if isinstance(layer, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)):",
+            '        torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+        )
+    return source.above_it(
+        statement,
+        f"for layer in ({', '.join(str(one) for one in written)}):",
+        '    torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+    )
+
+
+def unsaturated(source: Source, e: Evidence, wanted: Wanted) -> bool:
+    """ReLU between the layers, and first weights that fit it."""
+    return activations.unsaturated(source, e, wanted) and (for_relu(source, e) or True)
 
 
 def _far_below(first: First) -> bool:

@@ -96,11 +96,11 @@ def names(source: Source, e: Evidence) -> set[str]:
     return found
 
 
-def calls(source: Source, e: Evidence) -> list[ast.Call]:
-    """Where the model is called for training: not under no_grad."""
+def calls(source: Source, e: Evidence, evaluating: bool = False) -> list[ast.Call]:
+    """Where the model is called for training: not under no_grad, but for `evaluating`."""
     known = names(source, e)
     found = [call for call in _all_calls(source) if source.part(call.func) in known]
-    return [call for call in found if not without_gradient(source, call)]
+    return [call for call in found if evaluating or not without_gradient(source, call)]
 
 
 def _all_calls(source: Source) -> list[ast.Call]:

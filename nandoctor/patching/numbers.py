@@ -38,6 +38,18 @@ def learning_rate(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> boo
     return bool(done) and all(done)
 
 
+def batch_size(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> bool:
+    """Of the DataLoaders that give batches of the size that the trace has seen."""
+    to = wanted.get("to")
+    places: dict[tuple[int, int], ast.expr] = {}
+    for call in source.calls("DataLoader"):
+        told = [k.value for k in call.keywords if k.arg == "batch_size"] + call.args[1:2]
+        for value in told[:1]:
+            _collect(source, value, places)
+    now = [node for node in places.values() if isinstance(node, ast.Constant) and node.value == e.style.batch]
+    return isinstance(to, int) and bool(now) and all([source.swap(node, str(to)) for node in now])
+
+
 def _collect(source: Source, value: ast.expr, places: dict[tuple[int, int], ast.expr]) -> None:
     for node in _numbers(source, value, 0):
         places[node.lineno, node.col_offset] = node

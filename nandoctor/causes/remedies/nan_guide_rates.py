@@ -41,6 +41,12 @@ def _lowered(e: Evidence, lr: float, new: float, why: str) -> Remedy:
     return _lower(e, f"lr {change}", code_lines.optimizer(e, new))
 
 
+def lowered(e: Evidence) -> float | None:
+    """What lower_lr advises; None where the run's rate is not known."""
+    lr = rate(e)
+    return None if lr is None else _target(e, lr)[0]
+
+
 def _lower(e: Evidence, change: str, code: str) -> Remedy:
     covers: tuple[str, ...] = ("learning rate (5e-5 or lower)",)
     covers += ("NaN quickly (epochs 1-3)",) if "1e-5 or 5e-6" in change else ()
@@ -83,7 +89,7 @@ def _when(e: Evidence) -> tuple[bool, str]:
 def higher_lr(e: Evidence) -> Remedy:
     """For a run that is stable and converges slowly, or not at all."""
     lr = rate(e)
-    if lr is not None and of_the_guides_order(lr) and lr < SLOW:
+    if lr is not None and of_the_guides_order(lr) and lr < SLOW and lr * _raise_by(e) <= SLOW:
         return _raised(e, lr, SLOW, "stable, converging slowly: 1e-4", "stable, converging slowly")
     if lr is not None and of_the_guides_order(lr) and lr < TRY and not _hardly_moves(e):
         return try_higher(e)
@@ -93,6 +99,12 @@ def higher_lr(e: Evidence) -> Remedy:
     factor = _raise_by(e)
     why = f"a factor {num(factor)}; stable, converging slowly: the guide doubles 5e-5"
     return _raised(e, lr, rounded(lr * factor), why, "stable, converging slowly")
+
+
+def raised(e: Evidence) -> float | None:
+    """What higher_lr advises; None where the run's rate is not known, or updates have their usual size."""
+    lr = rate(e)
+    return None if lr is None or not _hardly_moves(e) else rounded(lr * _raise_by(e))
 
 
 def try_higher(e: Evidence) -> Remedy:
