@@ -81,8 +81,10 @@ def standardised(source: Source, e: Evidence, wanted: Wanted) -> bool:
     statement, root = place
     return source.above_it(
         statement,
-        f"{root}.standardise = torch.nn.{kind}({first.shape[1]}, affine=False)",
-        f"{root}.register_forward_pre_hook(lambda module, given: (module.standardise(given[0]), *given[1:]))",
+        f"standardise = torch.nn.{kind}({first.shape[1]}, affine=False)  # by the data's own mean and spread",
+        f"{root}.register_forward_pre_hook(",
+        "    lambda module, given: (standardise.train(module.training).to(given[0].device)(given[0]), *given[1:])",
+        ")",
     )
 
 
@@ -124,7 +126,19 @@ def shuffled(source: Source, e: Evidence, wanted: Wanted) -> bool:
         known = next((k for k in call.keywords if k.arg == "shuffle"), None)
         if known is not None and _says(known.value, False):
             return source.swap(known.value, "True")
-    return False
+    return not loaders and source.imports("torch") and _unsorted(source)
+
+
+def _unsorted(source: Source) -> bool:
+    """for rows in y.argsort().split(size): batches of rows that are alike."""
+    done = False
+    for call in source.calls("argsort"):
+        loop = source.parents.get(call)
+        while isinstance(loop, (ast.Attribute, ast.Call)):
+            loop = source.parents.get(loop)
+        if isinstance(loop, ast.For) and isinstance(call.func, ast.Attribute) and not call.args and not call.keywords:
+            done = source.swap(call, f"torch.randperm(len({source.part(call.func.value)}))") or done
+    return done
 
 
 def _says(node: ast.expr, value: bool) -> bool:

@@ -24,12 +24,19 @@ def built(source: Source, e: Evidence) -> tuple[ast.stmt, str] | None:
     """The statement before which the only model is complete, and how it is written there."""
     if e.layout is None or e.layout.models != 1:
         return None
-    for call in constructors(source, e):
+    made = constructors(source, e)
+    for call in [*made, *_calls_of_makers(source, made)]:
         statement = source.statement(call)
         owners = [_root(source, owner, e) for owner in _owners(source, call)]
         if statement is not None and owners and all(owners) and len(set(owners)) == 1:
             return statement, str(owners[0])
     return None
+
+
+def _calls_of_makers(source: Source, made: list[ast.Call]) -> list[ast.Call]:
+    """make_optimizer(model.parameters()), where the function makes and returns it."""
+    makers = {up.name for call in made for up in source.above(call) if isinstance(up, ast.FunctionDef)}
+    return source.calls(*(makers - {"__init__", "main", "forward"}))
 
 
 def _owners(source: Source, call: ast.Call) -> Iterator[ast.expr]:
@@ -64,12 +71,17 @@ def _root(source: Source, owner: ast.expr, e: Evidence) -> str | None:
     names = [node.id, *reversed(names)]
     for kept in range(1, len(names) + 1):
         path = ".".join(names[kept:])
-        itself = kept == 1 and names[0] == "self"
-        if itself and not in_module(source, owner):
+        if kept == 1 and names[0] == "self" and not _of_this_class(source, owner, e.layout.modules.get("", "")):
             continue
         if path in e.layout.modules:
             return ".".join(names[:kept])
     return None
+
+
+def _of_this_class(source: Source, node: ast.AST, name: str) -> bool:
+    """`self` is the model itself, not something that holds it."""
+    around = next((up for up in source.above(node) if isinstance(up, ast.ClassDef)), None)
+    return around is not None and around.name == name
 
 
 def in_module(source: Source, node: ast.AST) -> bool:

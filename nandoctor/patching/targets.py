@@ -124,7 +124,8 @@ def present(source: Source, e: Evidence) -> bool:
     done = False
     for call in _loss_calls(source, REGRESSION, REGRESSIONS):
         output, target = (source.part(argument) for argument in call.args[:2])
-        simple = all(isinstance(a, (ast.Name, ast.Attribute)) for a in call.args[:2])
+        simple = isinstance(call.args[1], (ast.Name, ast.Attribute)) and "\n" not in output
+        simple = simple and isinstance(call.args[0], (ast.Name, ast.Attribute, ast.Call))
         if simple and any(isinstance(n, ast.Call) and last_name(n.func) == "backward" for n in ast.walk(_around(source, call))):
             there = f"torch.isfinite({target})"
             rest = "".join(f", {source.part(a)}" for a in (*call.args[2:], *call.keywords))

@@ -116,14 +116,21 @@ def try_higher(e: Evidence) -> Remedy:
     return _raised(e, lr, TRY, "stable throughout: may try 2e-4", "stable throughout")
 
 
+def _moves(e: Evidence) -> float | None:
+    """Update against weight before onset; of a run without one, at the start."""
+    if e.optimizer is None:
+        return None
+    return e.optimizer.update_ratio if e.optimizer.update_ratio is not None else e.optimizer.update_ratio_first
+
+
 def _hardly_moves(e: Evidence) -> bool:
-    ratio = e.optimizer.update_ratio if e.optimizer else None
+    ratio = _moves(e)
     return ratio is not None and ratio < AIM / 10
 
 
 def _raise_by(e: Evidence) -> float:
     """Towards updates of a thousandth of the weights; twice where their size is not known or ordinary."""
-    ratio = e.optimizer.update_ratio if e.optimizer else None
+    ratio = _moves(e)
     if ratio is None or not ratio > 0:
         return SLOWLY
     return min(MOST, max(SLOWLY, rounded(AIM / ratio)))
