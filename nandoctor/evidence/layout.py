@@ -1,4 +1,4 @@
-"""What the models are made of, with the weights they began with and the inputs they were given: for edits of a script."""
+"""What the models are made of, the weights they began with and the inputs they were given: for edits of a script."""
 
 import math
 from collections.abc import Mapping

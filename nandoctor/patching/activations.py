@@ -66,7 +66,8 @@ def _between(source: Source, node: ast.Attribute) -> bool:
     call = source.parents.get(node)
     if not isinstance(call, ast.Call) or call.func is not node or not in_module(source, node):
         return False
-    if isinstance(source.statement(node), ast.Return) or not any(isinstance(n, ast.Call) for n in ast.walk(call.args[0])):
+    of_a_layer = bool(call.args) and any(isinstance(n, ast.Call) for n in ast.walk(call.args[0]))
+    if isinstance(source.statement(node), ast.Return) or not of_a_layer:
         return False
     for up in source.above(call):
         if isinstance(up, ast.BinOp) and isinstance(up.op, ast.Mult):
@@ -103,10 +104,8 @@ def group_norm(source: Source, e: Evidence, wanted: Wanted) -> bool:
     groups = next((g for g in range(GROUPS, 0, -1) if widths and all(w % g == 0 and w // g >= 4 for w in widths)), 1)
     done = False
     for call in source.calls("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
-        if len(call.args) != 1 or any(k.arg not in ("eps", "affine") for k in call.keywords):
-            if not (call.args and all(k.arg in ("eps", "affine", "momentum", "track_running_stats") for k in call.keywords)):
-                continue
-        if not isinstance(call.func, ast.Attribute):
+        known = all(k.arg in ("eps", "affine", "momentum", "track_running_stats") for k in call.keywords)
+        if not call.args or not known or not isinstance(call.func, ast.Attribute):
             continue
         rest = "".join(f", {source.part(k)}" for k in call.keywords if k.arg in ("eps", "affine"))
         made = f"{source.part(call.func.value)}.GroupNorm({groups}, {source.part(call.args[0])}{rest})"

@@ -51,8 +51,8 @@ def _mended(source: Source, e: Evidence, text: str) -> bool:
     for call, argument in _inputs(source, e):
         statement = source.statement(call)
         written = source.part(argument)
-        reused = isinstance(argument, ast.Name) and isinstance(statement, (ast.Assign, ast.Expr, ast.AnnAssign, ast.Return))
-        if reused and _made_inside(source, call, written) and statement is not None:
+        simple = isinstance(statement, (ast.Assign, ast.Expr, ast.AnnAssign, ast.Return))
+        if simple and isinstance(argument, ast.Name) and _made_inside(source, call, written) and statement is not None:
             done = source.above_it(statement, f"{written} = {text.format(written)}") or done
         elif isinstance(argument, (ast.Name, ast.Attribute, ast.Subscript, ast.Call)):
             done = source.swap(argument, text.format(written)) or done

@@ -106,7 +106,8 @@ def _stalled(e: Evidence) -> list[dict[str, Any]]:
     if lr and new:
         found.append({"kind": "lr", "factor": new / lr})
     relu = e.units is not None and e.units.relu
-    return [*found, *([{"kind": "awake", "all": True}] if relu else [])]
+    found += [{"kind": "awake", "all": True}] if relu else []
+    return [*found, {"kind": "shuffle"}]
 
 
 def _vanishing(e: Evidence) -> list[dict[str, Any]]:
@@ -147,7 +148,7 @@ def _underflow(e: Evidence) -> list[dict[str, Any]]:
 
 
 def _oscillation(e: Evidence) -> list[dict[str, Any]]:
-    return [{"kind": "shuffle"}, {"kind": "lr", "factor": 0.1}]
+    return [{"kind": "shuffle"}, _lower(e)]
 
 
 CHOICES: dict[str, Callable[[Evidence], list[dict[str, Any]]]] = {

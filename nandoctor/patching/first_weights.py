@@ -1,6 +1,5 @@
 """First weights drawn again: of layers whose spread is beyond every rule, and of layers that began dead."""
 
-import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -97,7 +96,11 @@ def for_relu(source: Source, e: Evidence) -> bool:
 
 def unsaturated(source: Source, e: Evidence, wanted: Wanted) -> bool:
     """ReLU between the layers, and first weights that fit it."""
-    return activations.unsaturated(source, e, wanted) and (for_relu(source, e) or True)
+    if not activations.unsaturated(source, e, wanted):
+        return False
+    if not any("tanh" in line for line in source.replaced.values()):
+        for_relu(source, e)
+    return True
 
 
 def _far_below(first: First) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nandoctor.evidence import Evidence
+from nandoctor.patching import roles
 from nandoctor.patching.loops import backwards, steps
 from nandoctor.patching.source import Source, last_name
 
@@ -16,7 +17,7 @@ TYPES = ("float16", "bfloat16", "half")
 def full_weights(source: Source, e: Evidence, wanted: Wanted) -> bool:
     """Every .half() and .bfloat16() is left out, and .to(torch.bfloat16) goes to float32; autocast stays."""
     done = False
-    for node in _innermost_last(source):
+    for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.keywords:
             if node.func.attr in CASTS and not node.args:
                 done = source.swap(node, source.part(node.func.value)) or done
@@ -24,10 +25,6 @@ def full_weights(source: Source, e: Evidence, wanted: Wanted) -> bool:
             if not _for_autocast(source, node):
                 done = source.swap(node, "torch.float32") or done
     return done
-
-
-def _innermost_last(source: Source) -> list[ast.AST]:
-    return list(ast.walk(source.tree))
 
 
 def _for_autocast(source: Source, node: ast.AST) -> bool:
@@ -38,7 +35,7 @@ def scaled(source: Source, e: Evidence, wanted: Wanted) -> bool:
     """A GradScaler, made beside the optimizer, scales the loss and takes the step."""
     if e.style.cuda is not None or source.calls("GradScaler") or not source.imports("torch"):
         return False  # which device it runs on is known only where there is no other
-    made = [(call, source.statement(call)) for call in source.calls("SGD", "Adam", "AdamW", "RMSprop", "NAdam", "RAdam")]
+    made = [(call, source.statement(call)) for call in source.calls(*roles.KNOWN)]
     taken, losses = steps(source), backwards(source)
     if len(made) != 1 or len(taken) != 1 or len(losses) != 1 or e.style.clips:
         return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LARGEST = 2_000_000  # bytes: no training script is longer
+Mark = tuple[dict[int, str], dict[int, list[str]], dict[int, list[str]]]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -139,11 +140,12 @@ class Source:
         self.replaced[line] = "\n".join(self.indent(line) + text for text in texts)
         return True
 
-    def mark(self) -> tuple[dict[int, str], dict[int, list[str]], dict[int, list[str]]]:
+    def mark(self) -> Mark:
         """What has been changed so far: for back()."""
-        return dict(self.replaced), *({k: list(v) for k, v in d.items()} for d in (self.before, self.after))
+        before = {line: list(texts) for line, texts in self.before.items()}
+        return dict(self.replaced), before, {line: list(texts) for line, texts in self.after.items()}
 
-    def back(self, mark: tuple[dict[int, str], dict[int, list[str]], dict[int, list[str]]]) -> None:
+    def back(self, mark: Mark) -> None:
         self.replaced, self.before, self.after = mark
 
     def sound(self) -> bool:
@@ -165,7 +167,8 @@ class Source:
 
 def _first_line(statement: ast.stmt) -> int:
     """A decorated function or class begins with its decorators."""
-    return min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", ()))])
+    decorators = statement.decorator_list if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) else []
+    return min([statement.lineno, *(one.lineno for one in decorators)])
 
 
 def last_name(node: ast.expr) -> str:

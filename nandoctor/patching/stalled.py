@@ -1,4 +1,4 @@
-"""A run that does not move: the optimizer's parameters, frozen layers, a cut graph, a rate of crumbs, an ended schedule."""
+"""A run that does not move: the optimizer's parameters, frozen layers, a cut graph, the sign, an ended schedule."""
 
 import ast
 from collections.abc import Mapping
@@ -21,9 +21,10 @@ def all_parameters(source: Source, e: Evidence, wanted: Wanted) -> bool:
     done = False
     for call in numbers.constructors(source, e):
         first = call.args[0] if call.args else None
-        if isinstance(first, ast.Call) and last_name(first.func) == "parameters" and isinstance(first.func, ast.Attribute):
-            if source.part(first.func.value) != place[1]:
-                done = source.swap(first, f"{place[1]}.parameters()") or done
+        if not isinstance(first, ast.Call) or not isinstance(first.func, ast.Attribute):
+            continue
+        if first.func.attr == "parameters" and source.part(first.func.value) != place[1]:
+            done = source.swap(first, f"{place[1]}.parameters()") or done
     return done
 
 
@@ -61,12 +62,12 @@ def last_name_of(source: Source, node: ast.AST) -> str:
 
 
 def _a_term(source: Source, statement: ast.Assign, call: ast.Call) -> bool:
-    """policy_loss = -(log_prob.detach() * advantage).mean(): a loss of its own, whose log-probability is cut off."""
+    """policy_loss = -(log_prob.detach() * advantage).mean(), whose log-probability is cut off."""
     names = [last_name(t) for t in statement.targets]
     if not any("loss" in name for name in names) and not _in_the_loss(source, statement, names):
         return False
     said = source.part(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-    return any(word in said for word in ("log_prob", "logits", "output", "pred")) and "mse" not in source.part(statement)
+    return any(word in said for word in ("log_prob", "logits", "output", "pred"))
 
 
 def _in_the_loss(source: Source, statement: ast.Assign, names: list[str]) -> bool:
@@ -75,7 +76,7 @@ def _in_the_loss(source: Source, statement: ast.Assign, names: list[str]) -> boo
     called = {source.part(c.func.value) for c in source.calls("backward") if isinstance(c.func, ast.Attribute)}
     for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and any(last_name(t) in called for t in node.targets):
-            if isinstance(node.value, ast.BinOp) and any(isinstance(n, ast.Name) and n.id in names for n in _terms(node.value)):
+            if any(isinstance(term, ast.Name) and term.id in names for term in _terms(node.value)):
                 return True
     return False
 

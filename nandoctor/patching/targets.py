@@ -21,7 +21,7 @@ REGRESSIONS = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsL
 
 
 def agreeing(source: Source, e: Evidence, wanted: Wanted) -> bool:
-    """By what the trace has seen: missing targets, a batch that counts no label, one below 0, one beyond the classes."""
+    """By what was seen: missing targets, a batch that counts no label, one below 0, one beyond the classes."""
     bad, data, crash = e.bad, e.data, e.crash
     said = OUT_OF_BOUNDS.search(crash.message) if crash is not None else None
     if said is not None:
@@ -112,7 +112,8 @@ def _made(source: Source, call: ast.Call) -> ast.Call | None:
     name = source.part(call.func).removeprefix("self.")
     for made in source.calls(*CRITERIA):
         statement = source.statement(made)
-        if isinstance(statement, ast.Assign) and any(source.part(t).removeprefix("self.") == name for t in statement.targets):
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if any(source.part(target).removeprefix("self.") == name for target in targets):
             return made
     return None
 
@@ -126,7 +127,7 @@ def present(source: Source, e: Evidence) -> bool:
         output, target = (source.part(argument) for argument in call.args[:2])
         simple = isinstance(call.args[1], (ast.Name, ast.Attribute)) and "\n" not in output
         simple = simple and isinstance(call.args[0], (ast.Name, ast.Attribute, ast.Call))
-        if simple and any(isinstance(n, ast.Call) and last_name(n.func) == "backward" for n in ast.walk(_around(source, call))):
+        if simple and _trains(source, call):
             there = f"torch.isfinite({target})"
             rest = "".join(f", {source.part(a)}" for a in (*call.args[2:], *call.keywords))
             new = f"{source.part(call.func)}({output}[{there}], {target}[{there}]{rest})"
@@ -134,8 +135,9 @@ def present(source: Source, e: Evidence) -> bool:
     return done
 
 
-def _around(source: Source, call: ast.Call) -> ast.AST:
-    return source.loop(call) or source.scope(call)
+def _trains(source: Source, call: ast.Call) -> bool:
+    around = source.loop(call) or source.scope(call)
+    return any(isinstance(node, ast.Call) and last_name(node.func) == "backward" for node in ast.walk(around))
 
 
 def unwrapped(source: Source) -> bool:
@@ -144,7 +146,8 @@ def unwrapped(source: Source) -> bool:
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Subscript) or not isinstance(node.ctx, ast.Load):
             continue
-        if isinstance(node.value, ast.Call) and last_name(node.value.func) == "eye" and isinstance(node.slice, ast.Name):
+        one_hot = isinstance(node.value, ast.Call) and last_name(node.value.func) == "eye"
+        if one_hot and isinstance(node.slice, ast.Name):
             labels = node.slice.id
             done = source.swap(node, f"({source.part(node)} * ({labels} >= 0).unsqueeze(-1))") or done
         if not (isinstance(node.slice, ast.Tuple) and len(node.slice.elts) == 2):

@@ -18,7 +18,8 @@ def sound_writes(source: Source, e: Evidence, wanted: Wanted) -> bool:
     """A checkpoint is loaded only if it is finite; after a write, a weight that was finite is put back."""
     bad = e.bad
     if bad is not None and bad.writer == "load_state_dict":
-        return _checked_load(source, bad.line if bad.file and source.name.endswith(bad.file.rpartition("/")[2]) else None)
+        here = bad.file is not None and source.name.endswith(bad.file.rpartition("/")[2])
+        return _checked_load(source, bad.line if here else None)
     if e.weights is not None and e.weights.checkpoint_loads and bad is None:
         return _kept_load(source, e)
     return _kept(source, e)
@@ -66,7 +67,8 @@ def _writes(source: Source, block: ast.With) -> bool:
     for node in ast.walk(block):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in IN_PLACE:
             return True
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AugAssign) else targets
         if any(isinstance(t, ast.Subscript) or last_name(t) == "data" for t in targets):
             return True
     return False

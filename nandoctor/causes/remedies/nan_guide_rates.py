@@ -17,6 +17,7 @@ TOO_HOT = 3.0  # more than the guide's own divisors, 10 and 20, bring to 1 to 3 
 SLOW, TRY = 1e-4, 2e-4  # "stable, converging slowly", "stable throughout: may try"
 AIM = 1e-3  # update ratio of a run that learns: between p10 and p90 of healthy ones (0.0005 to 0.0041)
 MOST = 1000.0  # a raise beyond it is a guess
+HIGHEST = {True: 0.01, False: 1.0}  # of an adaptive optimizer, of SGD: beyond it no rate is too low
 SLOWLY = 2.0  # 5e-5 -> 1e-4 and 1e-4 -> 2e-4 both double
 
 
@@ -104,7 +105,9 @@ def higher_lr(e: Evidence) -> Remedy:
 def raised(e: Evidence) -> float | None:
     """What higher_lr advises; None where the run's rate is not known, or updates have their usual size."""
     lr = rate(e)
-    return None if lr is None or not _hardly_moves(e) else rounded(lr * _raise_by(e))
+    new = None if lr is None or not _hardly_moves(e) else rounded(lr * _raise_by(e))
+    highest = HIGHEST[e.optimizer is not None and e.optimizer.adaptive]
+    return new if new is not None and new <= highest else None  # then the gradient is small, not the rate
 
 
 def try_higher(e: Evidence) -> Remedy:
