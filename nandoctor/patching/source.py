@@ -20,11 +20,19 @@ class Source:
     before: dict[int, list[str]] = field(default_factory=dict)
     after: dict[int, list[str]] = field(default_factory=dict)
     parents: dict[ast.AST, ast.AST] = field(init=False)
+    named: dict[str, list[ast.FunctionDef]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.tree = ast.parse(self.text)
         self.lines = self.text.splitlines()
         self.parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
+        self.named = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef):
+                self.named.setdefault(node.name, []).append(node)
+            elif isinstance(node, ast.ClassDef):
+                made = [m for m in node.body if isinstance(m, ast.FunctionDef) and m.name == "__init__"]
+                self.named.setdefault(node.name, []).extend(made)
 
     # --- reading ---------------------------------------------------------------------------------------------
     def calls(self, *names: str) -> list[ast.Call]:
@@ -33,7 +41,12 @@ class Source:
         return sorted(found, key=lambda call: (call.lineno, call.col_offset))
 
     def part(self, node: ast.AST) -> str:
-        return ast.get_source_segment(self.text, node) or ""
+        first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
+        if first is None or first != last or first > len(self.lines):
+            return ast.get_source_segment(self.text, node) or ""
+        # ast splits the whole text at each call: a long script has thousands of such parts
+        begin, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None)
+        return str(self.lines[first - 1].encode()[begin:end].decode())
 
     def indent(self, line: int) -> str:
         text = self.lines[line - 1]
@@ -71,13 +84,7 @@ class Source:
 
     def functions(self, name: str) -> list[ast.FunctionDef]:
         """Those of this name; of a class what makes it."""
-        found = []
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef) and node.name == name:
-                found.append(node)
-            elif isinstance(node, ast.ClassDef) and node.name == name:
-                found += [m for m in node.body if isinstance(m, ast.FunctionDef) and m.name == "__init__"]
-        return found
+        return self.named.get(name, [])
 
     def imports(self, name: str) -> bool:
         """`import torch` at the top."""

@@ -98,16 +98,6 @@ with torch.no_grad():
     model[4].weight.mul_(0.01)
 optimizer = torch.optim.Adam(model[0].parameters(), lr=0.003)
 """ + loop(250),
-    "loss-plateau of targets in another order": HEAD + """
-model = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 3))
-optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-for step in range(250):
-    loss = F.cross_entropy(model(x), classes[torch.randperm(len(classes))])
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-print(F.cross_entropy(model(x), classes).item())
-""",
     "vanishing-gradients through sigmoids": HEAD + """
 layers = [nn.Linear(6, 32), nn.Sigmoid()]
 for _ in range(8):
