@@ -16,6 +16,7 @@ from . import (
     first_bad,
     flips,
     gradients,
+    layout,
     loss,
     onset,
     optimizer,
@@ -41,6 +42,7 @@ from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
 from .flips import Flip
 from .gradients import Gradients
+from .layout import Layout
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
@@ -74,6 +76,7 @@ __all__ = [
     "Flip",
     "Gradients",
     "Incidents",
+    "Layout",
     "Loss",
     "Onset",
     "Operand",
@@ -117,6 +120,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    layout: Layout | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -158,5 +162,6 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        layout=layout.gather(trace),
         treated=treated.gather(trace),
     )
