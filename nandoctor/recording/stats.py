@@ -82,6 +82,17 @@ def is_countable(tensor: Tensor) -> bool:
     )
 
 
+def is_plain_float(tensor: Tensor) -> bool:
+    """The same of floating point."""
+    return (
+        tensor.is_floating_point()
+        and tensor.layout is torch.strided
+        and is_dense(tensor)
+        and tensor.device.type == "cpu"
+        and tensor.numel() > 0
+    )
+
+
 def measure_integers(tensor: Tensor) -> Stats:
     """Token ids, classes, masks."""
     low, high = (int(end) for end in torch.aminmax(tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor))
