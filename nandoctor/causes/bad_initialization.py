@@ -32,6 +32,9 @@ from .weighing import Clue, clue, weigh
 from .wording import num
 
 CERTAIN = 0.95  # the weight was seen non-finite before any step
+RULE = 2.0  # He's rule has 1.41; uniform draws and small layers scatter around it
+LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
+POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
@@ -59,10 +62,20 @@ def judge(e: Evidence) -> Answer:
     clues = _clues(e)
     if not any(each.weight >= 2 for each in clues):
         return None
+    if weights is not None and _by_the_rule(e):
+        text = "every weight and bias starts as the rules have it: what grows, grows through depth"
+        clues.append(clue(-4.0, text, weights.worst_gain, RULE))
     loud = weights.worst_layer if weights and (weights.worst_gain or 0) >= GAIN else None
     first = f"first loss {num(e.loss.first)}" if e.loss else "the first forward pass"
     layer = f"; {loud} has std {num(weights.worst_std)}" if loud and weights else ""
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
+
+
+def _by_the_rule(e: Evidence) -> bool:
+    weights = e.weights
+    if weights is None or weights.worst_gain is None or not NEXT_TO_NOTHING < weights.worst_gain <= RULE:
+        return False
+    return weights.loud_bias is None or weights.loud_bias[1] < LOUD_BIAS
 
 
 def _hopeless(e: Evidence) -> bool:
@@ -77,7 +90,7 @@ def _far_off(e: Evidence) -> bool:
     """A weight far beyond any rule that is also felt: in the outputs, in the first loss, or by learning little."""
     if e.weights is None or e.weights.worst_gain is None:
         return False
-    if e.weights.zero_layer is not None and not failed(e) and learned_nothing(e):
+    if _alike(e) is not None:
         return True
     if e.weights.worst_gain <= NEXT_TO_NOTHING:
         return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
@@ -86,6 +99,26 @@ def _far_off(e: Evidence) -> bool:
     amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
     over = e.loss.first_over_expected if e.loss else None
     return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e)
+
+
+def _alike(e: Evidence) -> tuple[str, str, float] | None:
+    """A layer whose units all start with the same weights, and nothing tells them apart: its name, in words, a weight.
+    A last layer of zeros moves at the first step and is sound.
+    """
+    weights = e.weights
+    if weights is None or failed(e):
+        return None
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    if weights.zero_stays is not None and poor:
+        text = f"{weights.zero_stays} starts with nothing but zeros, gets gradients of zero and is zero at the end"
+        return weights.zero_stays, text, 5.0
+    if weights.zero_layer is not None and learned_nothing(e):
+        text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
+        return weights.zero_layer, text, 3.5
+    if weights.constant_layer is not None and poor:
+        text = f"all weights of {weights.constant_layer} start with the same number: its units are all alike"
+        return weights.constant_layer, text, 3.5
+    return None
 
 
 def _non_finite(e: Evidence, name: str, step: int) -> Answer:
@@ -98,9 +131,10 @@ def _non_finite(e: Evidence, name: str, step: int) -> Answer:
 def _clues(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     weights, outputs, loss, data = e.weights, e.activations, e.loss, e.data
-    if weights and weights.zero_layer is not None and not failed(e) and learned_nothing(e):
-        text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
-        return [clue(3.5, text, 0.0, NEXT_TO_NOTHING, 0, weights.zero_layer)]
+    alike = _alike(e)
+    if alike is not None:
+        layer, text, weight = alike
+        return [clue(weight, text, 0.0, NEXT_TO_NOTHING, 0, layer)]
     if weights and weights.worst_gain is not None and weights.worst_gain >= GAIN:
         weight = 3.5 if weights.worst_gain >= FAR_GAIN else 2.0
         text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is " + num(
@@ -139,6 +173,8 @@ def _clues(e: Evidence) -> list[Clue]:
     elif loss and over is not None and not over < LOSS_OVER:
         text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
         found.append(clue(1.5, text, loss.first, loss.expected, 0))
+    elif over is not None and learned_little(e) and (weights and (weights.worst_gain or 0) >= FAR_GAIN):
+        found.append(clue(0.0, f"the first loss is ordinary, but saturated units hide weights: {num(over)}"))
     elif over is not None:
         found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))
     if data and data.first_absmax is not None and data.first_absmax >= LOUD_DATA:

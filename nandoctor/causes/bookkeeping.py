@@ -1,7 +1,14 @@
 """Faults that are seen as such, in the order of the loop's calls or in the first weights: they outrank statistics."""
 
 from ..evidence import Evidence
-from . import amp_misuse, bad_initialization, batchnorm_tiny_batch, gradient_accumulation_bug, optimizer_epsilon
+from . import (
+    amp_misuse,
+    bad_initialization,
+    batchnorm_tiny_batch,
+    data_outlier,
+    gradient_accumulation_bug,
+    optimizer_epsilon,
+)
 from .cause import Verdict
 from .weighing import Clue, clue
 
@@ -24,7 +31,7 @@ def outranked(e: Evidence) -> list[Clue]:
 def from_the_start(e: Evidence) -> list[Clue]:
     """A clue against what only follows from weights or statistics that were wrong from the first step on."""
     found = []
-    for cause in (bad_initialization.CAUSE, batchnorm_tiny_batch.CAUSE):
+    for cause in (data_outlier.CAUSE, bad_initialization.CAUSE, batchnorm_tiny_batch.CAUSE):
         answer = cause.judge(e)
         if isinstance(answer, Verdict) and answer.confidence >= LIKELY:
             found.append(clue(CONSEQUENCE, f"{cause.id} was there from the start: {answer.evidence[0].fact}"))

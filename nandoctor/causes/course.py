@@ -6,6 +6,9 @@ from .wording import num, percent
 FEW_STEPS = 40  # fewer say nothing about progress: warm-ups alone take as long
 NOTHING = 0.05  # of the first loss: what changing the last bias alone wins
 LITTLE = 0.3  # a run that won a third of its loss is learning, or has learned
+CONSTANT = 0.97  # error against that of the best constant answer: a batch's own mean is known to 3 % or worse
+NEVER = 0.9  # nor was it ever better by a tenth
+HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
 FLIPS = 0.8  # share of changes of direction; independent noise gives 2/3
@@ -28,6 +31,17 @@ def readable(e: Evidence) -> Course | None:
     return course
 
 
+def no_better_than_constant(e: Evidence) -> bool:
+    """One answer for every sample would have done as well, at the end and at any time before (E34)."""
+    fit = e.fit
+    return fit is not None and fit.end >= CONSTANT and fit.best >= NEVER
+
+
+def beyond_chance(e: Evidence) -> float | None:
+    """Share of the error of a constant answer that the model does without at the end."""
+    return None if e.fit is None else 1 - e.fit.end
+
+
 def learned(e: Evidence) -> float | None:
     """Share of the first loss that was won until the end."""
     course = readable(e)
@@ -36,12 +50,12 @@ def learned(e: Evidence) -> float | None:
 
 def learned_nothing(e: Evidence) -> bool:
     won = learned(e)
-    return won is not None and won < NOTHING
+    return won is not None and (won < NOTHING or no_better_than_constant(e))
 
 
 def learned_little(e: Evidence) -> bool:
-    won = learned(e)
-    return won is not None and won < LITTLE
+    won, beyond = learned(e), beyond_chance(e)
+    return won is not None and (won < LITTLE or (beyond is not None and beyond < HARDLY))
 
 
 def said(course: Course) -> str:

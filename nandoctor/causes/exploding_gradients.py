@@ -29,7 +29,7 @@ from .cause import Answer, CannotSay, Cause, Remedy
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
-from .step_size import WARM, first_gradient, gradient_explains, lr_weight, ratio_before, steps_were_sound
+from .step_size import LOUD_RMS, WARM, first_gradient, gradient_explains, lr_weight, ratio_before, steps_were_sound
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
@@ -88,6 +88,9 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
     if large >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e) and not amplified:
         loss = f", {num(large)} times what a loss of {num(e.loss.first)} explains" if e.loss else ""
         found.append(clue(2.5, f"gradient norm {num(gradients.first)} at the first step{loss}", large, LARGE_FIRST, 0))
+    if amplified and e.activations is not None and not _far_weights(e) and _by_rule(e):
+        text = f"the forward pass grows {num(e.activations.amplification)}-fold through depth, with weights by the rule"
+        found.append(clue(2.5, text, e.activations.amplification, 100.0, 0, e.activations.first_layer))
     backward = e.bad is not None and e.bad.phase == "backward" and trespass(e.bad) is None and e.bad.dtype != "float16"
     incoming = e.bad.operand("gradient") if e.bad is not None and backward else None
     if incoming is not None and incoming.absmax >= HUGE.get(incoming.dtype, 1e19):
@@ -129,7 +132,7 @@ def _against(e: Evidence) -> list[Clue]:
     data, gradients, bad = e.data, e.gradients, e.bad
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"the batch itself was {num(data.loudest_ratio)} times louder than usual"))
-    if data and data.first_absmax is not None and data.first_absmax >= 1e3:
+    if data and ((data.first_absmax or 0) >= 1e3 or (data.scale or 0) >= LOUD_RMS):
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     if loud_target(e):
         found.append(clue(-0.7, "inputs and outputs of layers were ordinary when the loss jumped: a loud target?"))
@@ -142,6 +145,11 @@ def _against(e: Evidence) -> list[Clue]:
     if bad is not None and bad.dtype == "float16":
         found.append(clue(-1.5, "the value was born in float16"))
     return found
+
+
+def _by_rule(e: Evidence) -> bool:
+    loud = e.data is not None and (e.data.scale or 0) >= LOUD_RMS
+    return not loud and e.weights is not None and e.weights.worst_gain is not None and e.weights.worst_gain <= 2
 
 
 def _far_weights(e: Evidence) -> bool:

@@ -23,7 +23,17 @@ from ..evidence import Course, Evidence
 from . import dead_relu, fp16_underflow, vanishing_gradients
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, Cause, Remedy, Verdict
-from .course import LITTLE, NOTHING, learned, learned_little, readable, said, swings
+from .course import (
+    CONSTANT,
+    LITTLE,
+    NOTHING,
+    learned,
+    learned_little,
+    no_better_than_constant,
+    readable,
+    said,
+    swings,
+)
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, stability_guide, torch_docs
@@ -59,6 +69,9 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
+    if no_better_than_constant(e) and e.fit is not None:
+        text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
+        return [clue(3.0, text, e.fit.end, CONSTANT)]
     if won < NOTHING:
         return [clue(2.5, f"{percent(round(max(won, 0.0), 3))} of the first loss was won", won, NOTHING)]
     if won < LITTLE and course.stalled >= STALLED and course.stalled_steps >= PATIENCE:

@@ -23,7 +23,10 @@ Sources
     nan-root-cause (ladder of clips, OneCycleLR), monash-stability
 """
 
-from ..evidence import Evidence, Loss, Optimizer
+from collections.abc import Iterable
+
+from ..evidence import DeadLayer, Evidence, Loss, Optimizer
+from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
 from .course import learned_little, learned_nothing, said
@@ -31,7 +34,7 @@ from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
 from .remedies.this_run import accumulated
-from .step_size import VERY_HOT, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
+from .step_size import VERY_HOT, explained_by_data, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -39,6 +42,8 @@ TORN = 0.5  # of the weights in one step, in a run that then learns nothing; hea
 THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive optimizer is given
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
+GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
+POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
 
 
@@ -63,10 +68,36 @@ def stuck_hot(e: Evidence) -> bool:
     """Nothing failed and nothing was learned, after updates that no run survives: it was thrown onto a plateau."""
     optimizer = e.optimizer
     peak = optimizer.update_ratio_peak if optimizer else None
-    if optimizer is None or peak is None or not learned_little(e) or from_the_start(e):
+    if optimizer is None or peak is None or failed(e) or from_the_start(e):
+        return False
+    if hot_to_the_end(e) or killed(e):
+        return True
+    if not learned_little(e):
         return False
     hot = optimizer.adaptive and (optimizer.lr_peak or 0) >= HOT_ADAPTIVE
     return (peak >= TORN and learned_nothing(e)) or (hot and peak >= THROWN)
+
+
+def hot_to_the_end(e: Evidence) -> bool:
+    """Updates have multiplied the weights, or still turn them around at the end, and the answers are poor."""
+    optimizer, weights = e.optimizer, e.weights
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    if optimizer is None or not poor or (optimizer.update_ratio_peak or 0) < VERY_HOT:
+        return False
+    grown = weights is not None and weights.growth is not None and weights.growth >= GREW
+    return grown or (optimizer.update_ratio_late or 0) >= VERY_HOT
+
+
+def killed(e: Evidence) -> bool:
+    """Units that fired in the first batch never fire again, after updates of a tenth of the weights or more."""
+    hot = e.optimizer is not None and (e.optimizer.update_ratio_peak or 0) >= VERY_HOT
+    return hot and e.units is not None and e.units.relu and learned_little(e) and died(e.units.dead)
+
+
+def died(layers: Iterable[DeadLayer]) -> bool:
+    """The worst of them was alive when the training began."""
+    worst = [layer for layer in layers if dead_share(layer) >= MOST][:1]
+    return any(layer.at_first is not None and layer.at_first < MOST for layer in worst)
 
 
 def _course(e: Evidence) -> list[Clue]:
@@ -113,7 +144,10 @@ def _against(e: Evidence) -> list[Clue]:
     data, loss, outputs, gradients = e.data, e.loss, e.activations, e.gradients
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"a batch was {num(data.loudest_ratio)} times louder than usual"))
-    if data and data.first_absmax is not None and data.first_absmax >= 1e3:
+    if explained_by_data(e) and data is not None:
+        text = f"the data have an rms of {num(data.scale)}: lr would be sane for data that are normalised"
+        found.append(clue(-4.0, text, data.scale))
+    elif data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     over = loss.first_over_expected if loss else None
     if over is not None and over >= 3 and outputs and (outputs.amplification or 0) >= 100:

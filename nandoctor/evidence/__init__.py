@@ -14,6 +14,7 @@ from . import (
     depth,
     dynamics,
     first_bad,
+    fit,
     flips,
     gradients,
     loss,
@@ -39,6 +40,7 @@ from .denominator import Denominator
 from .depth import Depth
 from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
+from .fit import Fit
 from .flips import Flip
 from .gradients import Gradients
 from .loss import Loss
@@ -71,6 +73,7 @@ __all__ = [
     "Desync",
     "Dynamics",
     "Evidence",
+    "Fit",
     "Flip",
     "Gradients",
     "Incidents",
@@ -117,6 +120,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    fit: Fit | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -158,5 +162,6 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        fit=fit.gather(trace),
         treated=treated.gather(trace),
     )

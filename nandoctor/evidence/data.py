@@ -7,13 +7,15 @@ import numpy as np
 from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
-from .series import Floats
+from .series import Floats, median
 from .sizes import elements
 
 WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 FEW_LABELS = 8  # an index of fewer places is written by hand
 VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
+EARLY = 20  # steps whose batches say of what scale the data are
+JUMP = 30.0  # times the batch before: targets that a model makes itself grow with it, and do not jump
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
 
 
@@ -35,16 +37,31 @@ class Data:
     negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
     first_loud: int | None = None  # the step of the earliest of the loud batches
+    rms: float | None = None  # of the inputs of the first steps, of the loudest tensor
+    rms_tensor: str | None = None
+    target_rms: float | None = None  # likewise of what the loss compares with
+    target_tensor: str | None = None
+
+    @property
+    def scale(self) -> float | None:
+        """rms of the louder of inputs and targets."""
+        known = [size for size in (self.rms, self.target_rms) if size is not None]
+        return max(known) if known else None
 
 
 def gather(trace: Trace, onset: Onset) -> Data | None:
     batches, labels, given = trace.rows("batch"), trace.rows("labels"), trace.rows("input")
     if len(batches) == 0:
         batches = given  # no DataLoader: what the model was given
-    if len(batches) == 0 and len(labels) == 0:
+    if len(batches) == 0 and len(labels) == 0 and len(trace.rows("target")) == 0:
         return None
     batches, labels = _of_training(batches), _of_training(labels)
     batches = batches[~np.isin(batches["dtype"], WHOLE)]
+    aims = _sudden(trace.rows("target"))
+    rms, rms_tensor = _scale(trace, [batches if len(given) == 0 else _floats(given)])
+    target_rms, target_tensor = _scale(trace, [trace.rows("target")])
+    if len(aims):
+        batches = np.concatenate([batches, aims])
     loudest: tuple[float, str | None, float, int] | None = None
     loud, first_loud = 0, None
     for subject in np.unique(batches["subject"]):
@@ -70,6 +87,10 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loudest_step=loudest[3] if loudest else None,
         loud_batches=loud,
         first_loud=first_loud,
+        rms=rms,
+        rms_tensor=rms_tensor,
+        target_rms=target_rms,
+        target_tensor=target_tensor,
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
@@ -81,6 +102,42 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         negative_labels=_where(trace, below),
         all_ignored=_where(trace, empty),
     )
+
+
+def _floats(rows: Rows) -> Rows:
+    return _of_training(rows[~np.isin(rows["dtype"], WHOLE)])
+
+
+def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
+    """Median over the first steps, of the tensor where it is largest."""
+    best: tuple[float | None, str | None] = (None, None)
+    for rows in kinds:
+        rows = rows[rows["step"] < EARLY]
+        for subject in np.unique(rows["subject"]):
+            own = rows[rows["subject"] == subject]
+            with np.errstate(all="ignore"):
+                size = median(own["norm"] / np.sqrt(np.maximum(elements(trace, own["shape"]), 1)))
+            if size is not None and (best[0] is None or size > best[0]):
+                best = (size, _name(trace, int(subject)))
+    return best
+
+
+def _sudden(rows: Rows) -> Rows:
+    """Targets as the data gave them: without those that grew step by step, as a model's own predictions do."""
+    if len(rows) == 0:
+        return rows
+    keep = np.ones(len(rows), bool)
+    for subject in np.unique(rows["subject"]):
+        own = np.flatnonzero(rows["subject"] == subject)
+        loud = _absmax(rows[own])
+        usual = median(loud) or 0.0
+        with np.errstate(all="ignore"):
+            quiet_before = np.concatenate([[True], loud[1:] > JUMP * loud[:-1]])
+        grown = (loud > JUMP * usual) & ~quiet_before
+        repeated = np.concatenate([[False], loud[1:] == loud[:-1]])  # the same sentinel again
+        keep[own] = ~grown | repeated
+    kept: Rows = rows[keep]
+    return kept
 
 
 def _of_training(rows: Rows) -> Rows:

@@ -76,7 +76,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "local_gradient": ("", "", "value"),  # norm of a parameter's gradient before the ranks' are averaged
     # what the loss was computed with, from what its graph saved (recording/probes/targets.py); subject = the loss
     "target": ("low", "high", "norm"),  # a floating-point target
-    "fit": ("own", "chance", "value"),  # at a look: error of the batch, that of the best constant answer, their ratio
+    "fit": ("", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}

@@ -48,7 +48,7 @@ def look(run: Run, loss: Tensor) -> None:
 
 
 def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
-    """Error, error of the best constant answer for each output, their ratio."""
+    """A row of the error, against that of the best constant answer for each output."""
     if given.shape != target.shape or not target.is_floating_point() or target.dim() < 1 or len(target) < FEW:
         return None
     count, given, target = len(target), given.double(), target.double()
@@ -81,4 +81,4 @@ def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, fl
 
 
 def _row(own: float, chance: float) -> tuple[float, float, float] | None:
-    return (own, chance, own / chance) if chance > SAME else None
+    return (0.0, chance, own / chance) if chance > SAME else None

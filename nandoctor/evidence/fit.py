@@ -1,0 +1,73 @@
+"""How far the model is better than one constant answer for everything, by the terms of its loss that are understood."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Rows, Trace
+from .series import Series, per_step
+from .sizes import elements
+
+FEW = 8  # looks: one batch's chance is noise
+BLOCK = 5  # looks whose mean is a level
+TAIL = 4  # the last part in so many of the looks is the end
+
+
+@dataclass(frozen=True)
+class Fit:
+    """1: as good as a constant answer, 0: perfect, above 1: worse than knowing nothing."""
+
+    looks: int
+    start: float  # mean of the first block
+    end: float  # median of the last looks
+    best: float  # lowest mean of a block
+    first_over: float | None  # first error / that of an untrained model whose answers are near 0, E23
+
+
+def gather(trace: Trace) -> Fit | None:
+    rows = trace.rows("fit")
+    rows = rows[np.isfinite(rows["value"])]
+    ratios = per_step(rows["step"], rows["value"])
+    if len(ratios) < FEW:
+        return None
+    blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
+    return Fit(
+        looks=len(ratios),
+        start=float(blocks[0].mean()),
+        end=float(np.median(ratios.values[-max(FEW // 2, len(ratios) // TAIL) :])),
+        best=float(min(block.mean() for block in blocks)),
+        first_over=_first_over(trace, trace.rows("fit")),
+    )
+
+
+def _first_over(trace: Trace, rows: Rows) -> float | None:
+    """An untrained model answers near 0: its squared error is the mean square of the targets, its cross entropy that
+    of as many equal chances as there are classes. What a constant answer costs may be far less than that.
+    """
+    if len(rows) == 0:
+        return None
+    first = rows[rows["step"] == rows["step"][0]]
+    usual = _untrained(trace, int(first["step"][0]))
+    with np.errstate(all="ignore"):
+        over = first["value"] * first["divisor"] / np.maximum(first["divisor"], usual)
+    return float(over.max()) if np.isfinite(over).all() else None
+
+
+def _untrained(trace: Trace, step: int) -> float:
+    targets, labels = trace.rows("target"), trace.rows("labels")
+    targets = targets[targets["step"] == step]
+    high = labels["high"][np.isfinite(labels["high"])]
+    with np.errstate(all="ignore"):
+        squares = targets["norm"] ** 2 / elements(trace, targets["shape"])
+    found = [float(s) for s in squares if math.isfinite(s)]
+    if len(high) and high.max() >= 1:
+        found.append(math.log(float(high.max()) + 1))
+    return max([*found, math.log(2) if len(targets) and targets["high"].max() <= 1 else 0.0])
+
+
+def sizes(trace: Trace) -> Series:
+    """rms of the float targets by step, the largest."""
+    rows = trace.rows("target")
+    with np.errstate(all="ignore"):
+        return per_step(rows["step"], rows["norm"] / np.sqrt(np.maximum(elements(trace, rows["shape"]), 1)), "max")
