@@ -26,7 +26,9 @@ from .bad_input_data import place
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
 from .remedies import monash_stability, nan_guide
+from .step_size import LOUD_RMS
 from .targets import is_target
+from .wording import num
 
 MESSAGES = re.compile(
     r"Target -?\d+ is out of bounds|index out of range in self|Class values must be|target label|"
@@ -65,6 +67,10 @@ def judge(e: Evidence) -> Answer:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
+    if data is not None and data.outside is not None and (data.target_rms or 0) < LOUD_RMS:
+        step, loss, low, high = data.outside
+        what = f"the targets of {loss} span {num(low)} to {num(high)}, which are no probabilities"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, high, 1, step=step),))
     if data is None or not failed(e):
         return None
     if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:

@@ -3,8 +3,10 @@
 from ..evidence import Evidence
 from . import (
     amp_misuse,
+    bad_labels,
     bad_initialization,
     batchnorm_tiny_batch,
+    corrupt_weights,
     data_outlier,
     gradient_accumulation_bug,
     optimizer_epsilon,
@@ -12,6 +14,13 @@ from . import (
 from .cause import Verdict
 from .weighing import Clue, clue
 
+SEEN_AS_SUCH = (
+    amp_misuse.CAUSE,
+    gradient_accumulation_bug.CAUSE,
+    optimizer_epsilon.CAUSE,
+    corrupt_weights.CAUSE,
+    bad_labels.CAUSE,
+)
 SURE = 0.8
 LIKELY = 0.5
 CONSEQUENCE = -3.0
@@ -21,7 +30,7 @@ OUTRANKED = -8.0  # as much as any two statistics together
 def outranked(e: Evidence) -> list[Clue]:
     """One clue against every other cause for each such fault."""
     found = []
-    for cause in (amp_misuse.CAUSE, gradient_accumulation_bug.CAUSE, optimizer_epsilon.CAUSE):
+    for cause in SEEN_AS_SUCH:
         answer = cause.judge(e)
         if isinstance(answer, Verdict) and answer.confidence >= SURE:
             found.append(clue(OUTRANKED, f"{cause.id} explains it: {answer.evidence[0].fact}"))

@@ -39,6 +39,7 @@ FAR_OVER = 30.0  # first loss / expected: healthy 0.7 to 1.1, also with raw targ
 ABSURD, STILL_FAR = 1e4, 100.0
 TORN = 1.0  # the first update is as large as the weights
 SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
+UNEXPLAINED = 1e6  # beyond what a sum over the elements of a batch makes of ordinary errors
 POOR = 0.5  # error against that of a constant answer
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
 
@@ -72,6 +73,10 @@ def judge(e: Evidence) -> Answer:
         summary = summary or f"The data were not normalised: {text}."
     if data and _unnormalised(data) and gradient_explains(e) and e.gradients is not None:
         clues.append(clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first))
+    hidden = _hidden_target(e)
+    if hidden is not None and not clues:
+        clues.append(clue(2.2, hidden))
+        summary = f"The targets are loud: {hidden}."
     if data and data.loud_batches >= AGAIN and not (ratio is not None and ratio >= LOUD):
         text = f"{data.loud_batches} of {data.batches} batches are hundreds of times louder than the others"
         clues.append(clue(3.0, text, data.loud_batches, AGAIN))
@@ -94,8 +99,24 @@ def judge(e: Evidence) -> Answer:
     return weigh(-1.0, [*clues, *steps_were_sound(e)], summary)
 
 
+def _hidden_target(e: Evidence) -> str | None:
+    """Targets that no loss of torch's saved, told by what the loss is although the model's outputs are small."""
+    loss = e.loss
+    if loss is None or (e.data is not None and e.data.target_rms is not None):
+        return None
+    if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
+        return None
+    if loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
+        return f"the first loss is {num(loss.first)}, {num(loss.unexplained)} times what the model's outputs explain"
+    if loss.spikes >= AGAIN and not settled(e):
+        return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
+    return None
+
+
 def _suffers(e: Evidence) -> bool:
     """Nothing failed, but loud data come again and again, or the first step on data as they came tore the weights."""
+    if _hidden_target(e) is not None:
+        return True
     data, optimizer = e.data, e.optimizer
     if data is None:
         return False
@@ -124,7 +145,8 @@ def _absurd_start(e: Evidence) -> bool:
     loss = e.loss
     if loss is None or not math.isfinite(loss.first):
         return False
-    if e.fit is not None and e.fit.end < POOR:
+    moderate = e.data is None or (e.data.first_absmax or 0) < UNNORMALISED
+    if moderate and e.fit is not None and e.fit.end < POOR:
         return False
     over = loss.first_over_expected
     return over >= FAR_OVER if over is not None else loss.first >= ABSURD and loss.end >= STILL_FAR

@@ -23,6 +23,8 @@ Sources
     pascanu-2013 and saxe-2014 (recurrent networks)
 """
 
+import math
+
 from ..evidence import Bad, Evidence, Gradients
 from .bookkeeping import outranked
 from .cause import Answer, CannotSay, Cause, Remedy
@@ -84,11 +86,12 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         found.append(clue(1.5, text, length, usual, e.onset.step))
     over = e.loss.first_over_expected if e.loss else None
     amplified = e.activations is not None and not (e.activations.amplification or 0) < 100
+    finite = amplified and e.activations is not None and math.isfinite(e.activations.amplification or 0)
     large = first_gradient(e)
     if large >= LARGE_FIRST and (over is None or over < 3) and not _far_weights(e) and not amplified:
         loss = f", {num(large)} times what a loss of {num(e.loss.first)} explains" if e.loss else ""
         found.append(clue(2.5, f"gradient norm {num(gradients.first)} at the first step{loss}", large, LARGE_FIRST, 0))
-    if amplified and e.activations is not None and not _far_weights(e) and _by_rule(e):
+    if finite and e.activations is not None and not _far_weights(e) and _by_rule(e):
         text = f"the forward pass grows {num(e.activations.amplification)}-fold through depth, with weights by the rule"
         found.append(clue(2.5, text, e.activations.amplification, 100.0, 0, e.activations.first_layer))
     backward = e.bad is not None and e.bad.phase == "backward" and trespass(e.bad) is None and e.bad.dtype != "float16"

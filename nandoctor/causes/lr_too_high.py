@@ -147,6 +147,8 @@ def _against(e: Evidence) -> list[Clue]:
     if explained_by_data(e) and data is not None:
         text = f"the data have an rms of {num(data.scale)}: lr would be sane for data that are normalised"
         found.append(clue(-4.0, text, data.scale))
+    elif loss and loss.unexplained is not None and loss.unexplained >= 1e6:
+        found.append(clue(-4.0, f"the first loss, {num(loss.first)}, is far beyond what the model's outputs explain"))
     elif data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     over = loss.first_over_expected if loss else None

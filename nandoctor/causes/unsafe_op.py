@@ -22,13 +22,16 @@ Sources
 """
 
 from ..evidence import Bad, Evidence
-from .cause import Answer, Cause, Remedy
+from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .domains import drifted, half_overflow, in_graph, may_trespass, overflowed, trespass
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
+from .step_size import LOUD_RMS
 from .weighing import Clue, clue, weigh
 from .wording import percent, span, where
 
+BY_ELIMINATION = 0.8  # nothing of the operation itself was seen
+FAR_WEIGHTS = 7.0  # std * sqrt(fan-in), five times He: such weights overflow by themselves
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
@@ -76,6 +79,9 @@ SAME = {
 
 def judge(e: Evidence) -> Answer:
     bad = e.bad
+    unseen = _beside_the_graph(e)
+    if unseen is not None:
+        return unseen
     if bad is None or bad.op is None or bad.phase not in ("forward", "loss", "backward") or bad.masked_rows:
         return None
     left = trespass(bad)
@@ -86,6 +92,23 @@ def judge(e: Evidence) -> Answer:
     clues = _clues(e, bad, left)
     sentence = left or f"{bad.op}, which has a singular point"
     return weigh(-0.5, clues, f"At {where(bad)}: {sentence}.")
+
+
+def _beside_the_graph(e: Evidence) -> Answer:
+    """By elimination: inputs, labels and weights were finite, and what needs no gradient has no node in the graph."""
+    bad, data, weights = e.bad, e.data, e.weights
+    if bad is None or bad.unknown is None or bad.phase not in ("forward", "loss") or bad.masked_rows:
+        return None
+    if bad.kind != "nan" or bad.dtype == "float16" or drifted(e) or any(not o.finite for o in bad.given()):
+        return None
+    if trespass(bad) is not None or (bad.op is not None and may_trespass(bad)) or overflowed(bad):
+        return None
+    if data is None or data.bad_batches or data.model_inputs_bad or data.all_ignored or (data.scale or 0) >= LOUD_RMS:
+        return None
+    if weights is None or weights.bad_at_start or weights.foreign_writes or (weights.worst_gain or 0) >= FAR_WEIGHTS:
+        return None
+    what = "an operation that needs no gradient made it: inputs, labels and weights were finite"
+    return Verdict(BY_ELIMINATION, f"At {where(bad)}: {what}.", (Fact(what, bad.kind, step=bad.step, layer=bad.layer),))
 
 
 def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:

@@ -162,6 +162,6 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
-        fit=fit.gather(trace),
+        fit=fit.gather(trace, losses),
         treated=treated.gather(trace),
     )

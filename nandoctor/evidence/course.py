@@ -24,6 +24,7 @@ class Course:
     best: float  # lowest mean of a block
     stalled: float  # share of the run since the last block that won something
     stalled_steps: int
+    late_low: float  # the lowest mean of a block in the second half
     progress: float  # share of the start that was won until the end: 1 - end / start where losses are positive
     noise: float  # standard error of a block's mean, against |start|
     swing: float  # of the second half: spread (10 to 90 %) of single losses against the way from start to best
@@ -62,6 +63,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
             best=best,
             stalled=1 - (last_won + 1) / len(means),
             stalled_steps=sum(len(block) for block in blocks[last_won + 1 :]),
+            late_low=float(means[len(means) // 2 :].min()),
             progress=(start - float(means[-1])) / scale,
             noise=noise / scale,
             swing=float(np.quantile(half, 0.9) - np.quantile(half, 0.1)) / max(abs(way), 1e-12),

@@ -14,6 +14,7 @@ WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8",
 FEW_LABELS = 8  # an index of fewer places is written by hand
 VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
+ROUNDING = 1e-3  # of a probability
 EARLY = 20  # steps whose batches say of what scale the data are
 JUMP = 30.0  # times the batch before: targets that a model makes itself grow with it, and do not jump
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
@@ -37,6 +38,7 @@ class Data:
     negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
     first_loud: int | None = None  # the step of the earliest of the loud batches
+    outside: tuple[int, str, float, float] | None = None  # (step, loss, low, high) of a target that is no probability
     rms: float | None = None  # of the inputs of the first steps, of the loudest tensor
     rms_tensor: str | None = None
     target_rms: float | None = None  # likewise of what the loss compares with
@@ -87,6 +89,7 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loudest_step=loudest[3] if loudest else None,
         loud_batches=loud,
         first_loud=first_loud,
+        outside=_no_probability(trace),
         rms=rms,
         rms_tensor=rms_tensor,
         target_rms=target_rms,
@@ -120,6 +123,15 @@ def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
             if size is not None and (best[0] is None or size > best[0]):
                 best = (size, _name(trace, int(subject)))
     return best
+
+
+def _no_probability(trace: Trace) -> tuple[int, str, float, float] | None:
+    names = {s.id: s.name for s in trace.subjects.values() if str(s.name).startswith("BinaryCrossEntropy")}
+    rows = trace.rows("target")
+    own = rows[np.isin(rows["subject"], list(names)) & ((rows["low"] < -ROUNDING) | (rows["high"] > 1 + ROUNDING))]
+    if len(own) == 0:
+        return None
+    return int(own["step"][0]), names[int(own["subject"][0])], float(own["low"].min()), float(own["high"].max())
 
 
 def _sudden(rows: Rows) -> Rows:

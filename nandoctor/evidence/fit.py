@@ -10,6 +10,7 @@ from .series import Series, per_step
 from .sizes import elements
 
 FEW = 8  # looks: one batch's chance is noise
+TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is the loss
 BLOCK = 5  # looks whose mean is a level
 TAIL = 4  # the last part in so many of the looks is the end
 
@@ -25,12 +26,16 @@ class Fit:
     first_over: float | None  # first error / that of an untrained model whose answers are near 0, E23
 
 
-def gather(trace: Trace) -> Fit | None:
+def gather(trace: Trace, losses: Series) -> Fit | None:
+    """None where the terms that are understood are not what the loss goes with."""
     rows = trace.rows("fit")
-    rows = rows[np.isfinite(rows["value"])]
-    ratios = per_step(rows["step"], rows["value"])
-    if len(ratios) < FEW:
+    rows = rows[np.isfinite(rows["value"]) & np.isfinite(rows["divisor"])]
+    own = per_step(rows["step"], rows["value"] * rows["divisor"])
+    chance = per_step(rows["step"], rows["divisor"])
+    if len(own) < FEW or not _is_the_loss(own, losses):
         return None
+    with np.errstate(all="ignore"):
+        ratios = Series(own.steps, own.values / chance.values)
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
     return Fit(
         looks=len(ratios),
@@ -39,6 +44,16 @@ def gather(trace: Trace) -> Fit | None:
         best=float(min(block.mean() for block in blocks)),
         first_over=_first_over(trace, trace.rows("fit")),
     )
+
+
+def _is_the_loss(own: Series, losses: Series) -> bool:
+    _, left, right = np.intersect1d(own.steps, losses.steps, return_indices=True)
+    x, y = own.values[left], losses.values[right]
+    known = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
+    if int(known.sum()) < FEW:
+        return False
+    x, y = np.log(x[known]), np.log(y[known])
+    return bool(x.std() > 0 and y.std() > 0 and np.corrcoef(x, y)[0, 1] >= TOGETHER)
 
 
 def _first_over(trace: Trace, rows: Rows) -> float | None:
