@@ -41,7 +41,8 @@ def diverged(e: Evidence) -> bool:
         return False
     if loss.steps < LONG_ENOUGH:
         return False
-    low = e.course.late_low if e.course is not None else loss.late_low  # means of blocks: single batches are noise
+    block = e.course.late_low if e.course is not None else None  # single batches are noise
+    low = loss.late_low if block is None else block
     stayed = low is not None and low >= ABOVE * start and loss.end > JUMP * start
     stands_out = loss.peak > JUMP * max(start, loss.late_high or 0.0)  # a peak among others is noise
     blown = stands_out and loss.end >= BACK * start

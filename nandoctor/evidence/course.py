@@ -24,7 +24,6 @@ class Course:
     best: float  # lowest mean of a block
     stalled: float  # share of the run since the last block that won something
     stalled_steps: int
-    late_low: float  # the lowest mean of a block in the second half
     progress: float  # share of the start that was won until the end: 1 - end / start where losses are positive
     noise: float  # standard error of a block's mean, against |start|
     swing: float  # of the second half: spread (10 to 90 %) of single losses against the way from start to best
@@ -35,6 +34,7 @@ class Course:
     periodic: float  # share of that swing in the variance of the detrended losses; white noise: ln(n) / n * 2
     amplitude: float  # its height, lowest to highest, against the median of the second half
     falling: float  # slope over the second half, as a share of |start - best| a half: negative = falls
+    late_low: float | None = None  # the lowest mean of a block in the second half
 
 
 def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> Course | None:

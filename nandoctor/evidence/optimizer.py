@@ -30,10 +30,10 @@ class Optimizer:
     update_ratio_first: float | None
     update_ratio_onset: float | None
     update_ratio_peak: float | None  # the largest of the whole run
-    update_ratio_late: float | None  # median over the second half of the run
     hottest_layer: str | None
     hottest_ratio: float | None  # of one weight matrix, median before onset
     promised: float | None  # norm of update x norm of gradient / loss, median before onset: see gather
+    update_ratio_late: float | None = None  # median over the second half of the run
 
 
 def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Optimizer | None:
