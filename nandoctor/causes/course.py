@@ -16,6 +16,7 @@ SMOOTH = 0.35  # share of changes of direction: losses of mixed batches turn aro
 WIDE = 0.5  # spread of the second half against all that was won: it is not converging
 SLOW = 6.0  # variance of block means against independent losses: it swings slowly
 PERIODIC = 0.3  # share of one frequency in all that moves; white noise of 100 losses stays below 0.15
+BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
 NO_TREND = 0.5  # of the way, over the second half
@@ -77,9 +78,18 @@ def swings(e: Evidence) -> bool:
     return zigzag or flips or smooth or (course.slow is not None and course.slow >= SLOW)
 
 
+def beating(e: Evidence) -> Course | None:
+    """The course of a loss that one frequency carries: its swing is the noise, whatever the blocks say."""
+    course = e.course
+    several = e.optimizer is not None and e.optimizer.optimizers > 1
+    if course is None or course.steps < FEW_STEPS or course.start <= 0 or several or course.periodic < BEATING:
+        return None
+    return course
+
+
 def periodic(e: Evidence) -> bool:
     """One frequency, not that of the epochs, carries the loss up and down by a good part of its level."""
-    course = readable(e)
+    course = readable(e) or beating(e)
     return (
         course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT
     )

@@ -19,8 +19,8 @@ Sources
     he-2015, maas-2013 (LeakyReLU), nan-guide (lower learning rate)
 """
 
-from ..evidence import Evidence
-from ..evidence.units import MOST, dead_share
+from ..evidence import DeadLayer, Evidence
+from ..evidence.units import APART, MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
 from .course import LITTLE, learned, learned_little, readable, said
@@ -41,7 +41,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if e.units is None:
         return CannotSay("dead-relu: no layer's units were looked at")
-    layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST]
+    layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST and (_silent(dead) or learned_little(e))]
     if not layers or not e.units.relu:
         return None
     worst = layers[0]
@@ -58,6 +58,10 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
+
+
+def _silent(dead: DeadLayer) -> bool:
+    return dead.still is not None and dead.still <= dead.silent + APART
 
 
 def _course(e: Evidence) -> list[Clue]:

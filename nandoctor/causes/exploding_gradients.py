@@ -40,6 +40,8 @@ FAR_SPIKE = 100.0
 GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
 LARGE_FIRST = 1e3  # first gradient norm against its loss, although the weights are ordinary
 HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  # the product of two leaves the type
+NO_CLIP = 1e3  # guides clip at 0.5 to 10
+LEAPT = 2.0  # highest loss against the first ones
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
 LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
 PRIOR = -1.0
@@ -47,7 +49,7 @@ PRIOR = -1.0
 
 def judge(e: Evidence) -> Answer:
     bad, gradients = e.bad, e.gradients
-    if not failed(e):
+    if not failed(e) and not _useless_clip(e):
         return None
     if bad is not None and (bad.phase in ("input", "weights") or bad.masked_rows or bad.mode == "eval"):
         return None
@@ -72,6 +74,9 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         text = f"gradient norm {num(gradients.at_onset)} around step {e.onset.step}, "
         text += f"median {num(gradients.pre_median)} before"
         found.append(clue(2.0 if spike >= FAR_SPIKE else 1.3, text, spike, SPIKE, e.onset.step))
+    if not failed(e) and _useless_clip(e):
+        text = f"the clip at {num(gradients.max_norm)} never acts, while the norm reached {num(gradients.peak)}"
+        found.append(clue(1.8, text, gradients.max_norm, NO_CLIP))
     hot = (ratio_before(e) or 0) >= HOT_RATIO  # then everything explodes at onset, and tells nothing
     gain = max(gradients.backward_gain or 0, 0 if hot else gradients.backward_gain_at_onset or 0)
     if gain >= GAIN:
@@ -148,6 +153,15 @@ def _against(e: Evidence) -> list[Clue]:
     if bad is not None and bad.dtype == "float16":
         found.append(clue(-1.5, "the value was born in float16"))
     return found
+
+
+def _useless_clip(e: Evidence) -> bool:
+    """A clip that no gradient ever reaches, where gradients and with them the loss did leap."""
+    gradients, loss = e.gradients, e.loss
+    if gradients is None or loss is None or gradients.max_norm is None or gradients.max_norm < NO_CLIP:
+        return False
+    leapt = gradients.pre_median is not None and gradients.peak >= SPIKE * gradients.pre_median
+    return leapt and gradients.clipped_share == 0 and loss.peak >= LEAPT * max(abs(loss.first), abs(loss.early or 0.0))
 
 
 def _by_rule(e: Evidence) -> bool:

@@ -21,7 +21,7 @@ Sources
 from ..evidence import Course, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, Cause, Remedy
-from .course import FLIPS, HIGH, SLOW, WIDE, ZIGZAG, periodic, readable, swings
+from .course import FLIPS, HIGH, SLOW, WIDE, ZIGZAG, beating, periodic, readable, swings
 from .failure import HOT_RATIO, failed, max_ratio
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
@@ -37,7 +37,7 @@ PRIOR = -1.0
 def judge(e: Evidence) -> Answer:
     if failed(e) or not (swings(e) or periodic(e)):
         return None
-    course = readable(e)
+    course = readable(e) or beating(e)
     if course is None:
         return None
     clues = [*_width(e, course), *_shape(course), *_gradients(e), *outranked(e), *from_the_start(e)]

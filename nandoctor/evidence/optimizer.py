@@ -13,6 +13,7 @@ from .onset import Onset
 from .series import Floats, Series, median, per_step
 
 ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "radam", "nadam", "lion", "adafactor", "rprop", "lamb")
+LATEST = 20  # steps, as in the window before an onset
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Optimizer:
     hottest_layer: str | None
     hottest_ratio: float | None  # of one weight matrix, median before onset
     promised: float | None  # norm of update x norm of gradient / loss, median before onset: see gather
-    update_ratio_late: float | None = None  # median over the second half of the run
+    update_ratio_late: float | None = None  # median of the last that were recorded
 
 
 def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Optimizer | None:
@@ -71,7 +72,7 @@ def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Opt
         update_ratio_first=median(first.values),
         update_ratio_onset=float(peak.max()) if len(peak) else None,
         update_ratio_peak=_largest(every.values),
-        update_ratio_late=median(every.between((onset.failed + 1) // 2, onset.failed + 1).values),
+        update_ratio_late=median(every.between(0, onset.failed + 1).values[-LATEST:]),
         hottest_layer=hottest,
         hottest_ratio=hottest_ratio,
         promised=_promised(ratios.updates(onset.window[0], max(onset.step, 1)), losses, gradients),

@@ -32,9 +32,13 @@ class Units:
 
 
 def dead_share(dead: DeadLayer) -> float:
-    """Units that are silent and get no gradient: at most the smaller of both shares."""
-    if dead.still is None or dead.still > dead.silent + APART:
-        return 0.0  # units that fire get no gradient either: the graph is cut above them
+    """Units that are silent and get no gradient: at most the smaller of both shares. Something may stand between a
+    layer and its ReLU: then they get no gradient although the layer's own output is above 0.
+    """
+    if dead.still is None:
+        return 0.0
+    if dead.still > dead.silent + APART:  # units that fire get no gradient either
+        return dead.still if dead.still < 1 else 0.0  # what comes behind them is flat for these, or the graph is cut
     return min(dead.silent, dead.still)
 
 
@@ -55,10 +59,10 @@ def gather(trace: Trace) -> Units | None:
             continue
         share = float(own["value"] / own["of"]) if own is not None and own["of"] > 0 else None
         dead = DeadLayer(name, modules.get(name, ""), float(row["value"] / units), share, units, int(row["looks"]), first.get(subject))
-        if dead.silent > 0:
+        if dead.silent > 0 or dead_share(dead) >= MOST:
             found.append(dead)
     return Units(
-        dead=tuple(sorted(found, key=lambda d: -min(d.silent, 1.0 if d.still is None else d.still))),
+        dead=tuple(sorted(found, key=lambda d: (-dead_share(d), -min(d.silent, 1.0 if d.still is None else d.still)))),
         relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
     )
 
