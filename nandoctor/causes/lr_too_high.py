@@ -29,7 +29,7 @@ from ..evidence import DeadLayer, Evidence, Loss, Optimizer
 from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import learned_little, learned_nothing, said
+from .course import learned_little, learned_nothing, readable, said
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
@@ -43,6 +43,7 @@ THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive op
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
+FAR_GREW = 10.0
 POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
 
@@ -81,11 +82,15 @@ def stuck_hot(e: Evidence) -> bool:
 def hot_to_the_end(e: Evidence) -> bool:
     """Updates have multiplied the weights, or still turn them around at the end, and the answers are poor."""
     optimizer, weights = e.optimizer, e.weights
-    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
-    if optimizer is None or not poor or (optimizer.update_ratio_peak or 0) < VERY_HOT:
+    if optimizer is None or (optimizer.update_ratio_peak or 0) < VERY_HOT:
         return False
-    grown = weights is not None and weights.growth is not None and weights.growth >= GREW
-    return grown or (optimizer.update_ratio_late or 0) >= VERY_HOT
+    growth = weights.growth if weights is not None and weights.growth is not None else 1.0
+    high = lr_weight(optimizer, optimizer.lr_peak) > 0 and (growth >= FAR_GREW or readable(e) is None)
+    torn = optimizer.optimizers > 1 or (optimizer.update_ratio_peak or 0) >= TORN
+    if high and torn and growth >= GREW:  # the loss tells too little, or the weights tell enough
+        return True
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    return poor and (growth >= GREW or (optimizer.update_ratio_late or 0) >= VERY_HOT)
 
 
 def killed(e: Evidence) -> bool:

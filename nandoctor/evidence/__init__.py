@@ -137,9 +137,10 @@ def gather(trace: Trace) -> Evidence:
     steps = max(trace.steps, 0)
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
+    given = data.gather(trace, when)
     return Evidence(
         steps=steps,
-        incidents=incidents,
+        incidents=first_bad.without_constants(incidents, given, trace),
         onset=when,
         precision=precision.gather(trace, when),
         style=style.gather(trace),
@@ -148,7 +149,7 @@ def gather(trace: Trace) -> Evidence:
         optimizer=optimizer.gather(trace, when, losses, norms),
         weights=weights.gather(trace),
         activations=activations.gather(trace, when),
-        data=data.gather(trace, when),
+        data=given,
         batchnorm=batchnorm.gather(trace),
         scaler=scaler.gather(trace),
         crash=crash.gather(trace),
