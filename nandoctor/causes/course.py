@@ -16,6 +16,7 @@ SMOOTH = 0.35  # share of changes of direction: losses of mixed batches turn aro
 WIDE = 0.5  # spread of the second half against all that was won: it is not converging
 SLOW = 6.0  # variance of block means against independent losses: it swings slowly
 PERIODIC = 0.3  # share of one frequency in all that moves; white noise of 100 losses stays below 0.15
+UNMIXED = 0.25  # of all labels' span; eight labels drawn at random span three quarters of it or more
 BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
@@ -30,6 +31,11 @@ def readable(e: Evidence) -> Course | None:
     if e.optimizer is not None and e.optimizer.optimizers > 1:
         return None
     return course
+
+
+def unmixed(e: Evidence) -> bool:
+    """Batches of one class after another: what one teaches, the next takes back."""
+    return e.data is not None and e.data.mixed is not None and e.data.mixed <= UNMIXED
 
 
 def no_better_than_constant(e: Evidence) -> bool:

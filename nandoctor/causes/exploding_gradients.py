@@ -31,7 +31,7 @@ from .cause import Answer, CannotSay, Cause, Remedy
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
-from .step_size import LOUD_RMS, WARM, first_gradient, gradient_explains, lr_weight, ratio_before, steps_were_sound
+from .step_size import LOUD_RMS, WARM, first_gradient, gradient_explains, lr_weight, plainly_sane, ratio_before, steps_were_sound
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
@@ -121,13 +121,15 @@ def _step_size(e: Evidence) -> list[Clue]:
     if ratio is not None and e.onset.window[1] > e.onset.window[0] and not gradient_explains(e):
         text = f"until then updates were {percent(ratio)} of the weights"
         weight = -3.0 if ratio >= 0.1 else -2.0 if ratio >= HOT_RATIO else 1.5 if ratio < WARM else 0.0
+        if weight < 0 and e.optimizer is not None and plainly_sane(e.optimizer):
+            weight = -1.0  # large gradients make them so
         found.append(clue(weight, text, ratio, HOT_RATIO))
     if e.optimizer is not None and e.optimizer.lr is not None:
         weight = lr_weight(e.optimizer)
         word = "high" if weight > 0 else "sane"
         found.append(
             clue(
-                -weight if weight > 0 else 0.8 if weight < 0 else 0.0,
+                -weight if weight > 0 else 1.2 if weight < 0 else 0.0,
                 f"lr {num(e.optimizer.lr)} is {word} for {e.optimizer.name}",
                 e.optimizer.lr,
             )

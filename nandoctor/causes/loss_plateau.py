@@ -33,6 +33,7 @@ from .course import (
     readable,
     said,
     swings,
+    unmixed,
 )
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
@@ -131,7 +132,9 @@ def _against(e: Evidence) -> list[Clue]:
             break
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
-    if swings(e):
+    if unmixed(e):
+        found.append(clue(-4.0, "batches are not mixed: each holds few of the classes"))
+    elif swings(e):
         found.append(clue(-1.0, "the loss swings"))
     if e.depth is not None and e.depth.ratio is not None and e.depth.ratio < 1e-4:
         found.append(clue(-0.7, f"gradients of {e.depth.smallest_layer} are {num(e.depth.ratio)} of the largest"))

@@ -29,7 +29,7 @@ from ..evidence import DeadLayer, Evidence, Loss, Optimizer
 from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import learned_little, learned_nothing, readable, said
+from .course import learned_little, learned_nothing, readable, said, unmixed
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
@@ -147,6 +147,8 @@ def _how_it_ended(e: Evidence, loss: Loss) -> str:
 def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     data, loss, outputs, gradients = e.data, e.loss, e.activations, e.gradients
+    if unmixed(e):
+        found.append(clue(-4.0, "batches are not mixed: each holds few of the classes"))
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"a batch was {num(data.loudest_ratio)} times louder than usual"))
     if explained_by_data(e) and data is not None:

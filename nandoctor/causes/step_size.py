@@ -20,6 +20,7 @@ AT_THE_EDGE = 4.0  # times the step at which the loss is back (E12): p90 of the 
 ROOM = 16.0  # p10 of its healthy runs
 BROKEN = 1e-3  # not even a thousandth of the step helps: then the point itself is broken (E12), whatever the step size
 PROBED = 3.0  # both separated the study's causes without an error
+SANE = -1.5  # lr 0.1 without momentum, 0.01 with 0.9: where guides begin
 ABOVE_CUSTOM = 1.5  # lr / (1 - momentum); 0.1 with momentum 0.9 makes 1, what image models are given by custom
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
@@ -102,7 +103,10 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
         return [clue(-2.0, f"the first gradient norm was {num(e.gradients.first)} at a sane lr {num(optimizer.lr)}")]
     if ratio is not None:
         text = f"updates were {percent(ratio)} of the weights before onset"
-        found.append(clue(_by_ratio(ratio), text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
+        weight = _by_ratio(ratio)
+        if weight > 0 and plainly_sane(optimizer):
+            weight /= 2  # updates of plain SGD are large because gradients are, as well as because lr is
+        found.append(clue(weight, text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
     promised = None if optimizer.adaptive else optimizer.promised
     if promised is not None and promised >= PROMISED_TOO_MUCH:
         text = f"each step promised to cut {num(promised)} times the whole loss"
@@ -140,6 +144,11 @@ def _by_ratio(ratio: float) -> float:
     return -2.0 if ratio >= ORDINARY else -3.0
 
 
+def plainly_sane(optimizer: Optimizer) -> bool:
+    """SGD with a step size that nobody would call high."""
+    return not optimizer.adaptive and lr_weight(optimizer) <= SANE
+
+
 def lr_weight(optimizer: Optimizer, lr: float | None = None) -> float:
     """How far the learning rate itself, at onset or as given, is out of what this kind of optimizer is given."""
     lr = optimizer.lr if lr is None else lr
@@ -148,4 +157,4 @@ def lr_weight(optimizer: Optimizer, lr: float | None = None) -> float:
     if optimizer.adaptive:
         return 2.0 if lr >= 0.05 else 1.0 if lr >= 0.01 else -1.5 if lr <= 1e-3 else 0.0
     effective = lr / max(1 - optimizer.settings.get("momentum", 0.0), 1e-3)
-    return 1.5 if effective >= 5 else 0.5 if effective >= ABOVE_CUSTOM else -0.7 if effective <= 0.1 else 0.0
+    return 1.5 if effective >= 5 else 0.5 if effective >= ABOVE_CUSTOM else SANE if effective <= 0.101 else 0.0

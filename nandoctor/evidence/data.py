@@ -39,6 +39,7 @@ class Data:
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
     first_loud: int | None = None  # the step of the earliest of the loud batches
     outside: tuple[int, str, float, float] | None = None  # (step, loss, low, high) of a target that is no probability
+    mixed: float | None = None  # span of a batch's class labels / span of all; 0: one class at a time
     rms: float | None = None  # of the inputs of the first steps, of the loudest tensor
     rms_tensor: str | None = None
     target_rms: float | None = None  # likewise of what the loss compares with
@@ -90,6 +91,7 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loud_batches=loud,
         first_loud=first_loud,
         outside=_no_probability(trace),
+        mixed=_mixed(trace, indexed if len(indexed) else labels),
         rms=rms,
         rms_tensor=rms_tensor,
         target_rms=target_rms,
@@ -123,6 +125,18 @@ def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
             if size is not None and (best[0] is None or size > best[0]):
                 best = (size, _name(trace, int(subject)))
     return best
+
+
+def _mixed(trace: Trace, rows: Rows) -> float | None:
+    """Labels of classes only: values of a series that is read in order go together, too."""
+    names = [s.id for s in trace.subjects.values() if s.role != "loss" or str(s.name).startswith("NllLoss")]
+    low, high = rows["low"], rows["high"]
+    whole = (elements(trace, rows["shape"]) >= FEW_LABELS) & np.isfinite(low) & np.isfinite(high) & (low >= 0)
+    own = np.isin(rows["subject"], names) & whole
+    if int(own.sum()) < FEW_LABELS or len(np.unique(rows["subject"][own])) > 1:
+        return None
+    span = float(high[own].max() - low[own].min())
+    return float(np.median(high[own] - low[own])) / span if span > 0 else None
 
 
 def _no_probability(trace: Trace) -> tuple[int, str, float, float] | None:
