@@ -34,6 +34,7 @@ from .wording import num
 CERTAIN = 0.95  # the weight was seen non-finite before any step
 RULE = 2.0  # He's rule has 1.41; uniform draws and small layers scatter around it
 LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
+HALF = 0.5  # of the expected loss: no untrained classifier is that good
 POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
@@ -62,13 +63,19 @@ def judge(e: Evidence) -> Answer:
     clues = _clues(e)
     if not any(each.weight >= 2 for each in clues):
         return None
-    if weights is not None and _by_the_rule(e):
+    if weights is not None and _by_the_rule(e) and _alike(e) is None:
         text = "every weight and bias starts as the rules have it: what grows, grows through depth"
         clues.append(clue(-4.0, text, weights.worst_gain, RULE))
     loud = weights.worst_layer if weights and (weights.worst_gain or 0) >= GAIN else None
     first = f"first loss {num(e.loss.first)}" if e.loss else "the first forward pass"
     layer = f"; {loud} has std {num(weights.worst_std)}" if loud and weights else ""
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
+
+
+def _several_terms(e: Evidence) -> bool:
+    """Classes that a loss was indexed with need not be its measure: rewards and entropies are not in nats of them."""
+    from_labels = e.loss is not None and (e.loss.expected_from or "").startswith("ln")
+    return from_labels and e.fit is None and e.loss is not None and e.loss.first < HALF * (e.loss.expected or 0.0)
 
 
 def _by_the_rule(e: Evidence) -> bool:
@@ -161,6 +168,10 @@ def _clues(e: Evidence) -> list[Clue]:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
         weight = 3.5 if outputs.amplification >= FAR_AMPLIFIES else 2.5
         found.append(clue(weight, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
+    elif outputs and outputs.amplification is not None and outputs.amplification >= LOUDER:
+        felt = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+        text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
+        found.append(clue(1.5 if felt else 0.0, text, outputs.amplification, LOUDER, 0, outputs.first_layer))
     elif outputs and learned_little(e):
         found.append(clue(0.0, "the first forward pass keeps its scale"))
     elif outputs:
@@ -173,7 +184,7 @@ def _clues(e: Evidence) -> list[Clue]:
     elif loss and over is not None and not over < LOSS_OVER:
         text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
         found.append(clue(1.5, text, loss.first, loss.expected, 0))
-    elif over is not None and learned_little(e) and (weights and (weights.worst_gain or 0) >= FAR_GAIN):
+    elif over is not None and (learned_little(e) or _several_terms(e)) and (weights and (weights.worst_gain or 0) >= FAR_GAIN):
         found.append(clue(0.0, f"the first loss is ordinary, but saturated units hide weights: {num(over)}"))
     elif over is not None:
         found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))

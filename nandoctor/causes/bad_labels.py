@@ -67,10 +67,15 @@ def judge(e: Evidence) -> Answer:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
-    if data is not None and data.outside is not None and (data.target_rms or 0) < LOUD_RMS:
+    loud = data is not None and ((data.target_rms or 0) >= LOUD_RMS or (data.loudest_ratio or 0) >= LOUD_RMS)
+    if data is not None and data.outside is not None and not loud and not data.loud_batches:
         step, loss, low, high = data.outside
         what = f"the targets of {loss} span {num(low)} to {num(high)}, which are no probabilities"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, high, 1, step=step),))
+    if data is not None and data.void is not None:
+        step, tensor, code = data.void
+        what = f"{tensor} holds {code:.0f}, which is no class, and the loss took it for one"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, code, step=step),))
     if data is None or not failed(e):
         return None
     if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:

@@ -17,6 +17,7 @@ WIDE = 0.5  # spread of the second half against all that was won: it is not conv
 SLOW = 6.0  # variance of block means against independent losses: it swings slowly
 PERIODIC = 0.3  # share of one frequency in all that moves; white noise of 100 losses stays below 0.15
 UNMIXED = 0.25  # of all labels' span; eight labels drawn at random span three quarters of it or more
+STILL = 1e-3  # all updates together, against the weights
 BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
@@ -52,7 +53,12 @@ def beyond_chance(e: Evidence) -> float | None:
 def learned(e: Evidence) -> float | None:
     """Share of the first loss that was won until the end."""
     course = readable(e)
-    return None if course is None else course.progress
+    if course is None:
+        return None
+    early = e.loss.early if e.loss is not None else None
+    if early is None or not early > 0 or course.progress >= LITTLE:
+        return course.progress
+    return min(course.progress, 1 - course.end / early)  # the first three batches alone are noise
 
 
 def learned_nothing(e: Evidence) -> bool:
@@ -73,10 +79,15 @@ def said(course: Course) -> str:
     return text
 
 
+def stands_still(e: Evidence) -> bool:
+    """Weights that do not move make no loss swing: it is that of one batch and another."""
+    return e.trained is not None and e.trained.travelled is not None and e.trained.travelled < STILL
+
+
 def swings(e: Evidence) -> bool:
     """A wide second half that goes nowhere, and is not the noise of independent batches."""
     course = readable(e)
-    if course is None or course.swing < WIDE or course.falling < -NO_TREND:
+    if course is None or course.swing < WIDE or course.falling < -NO_TREND or stands_still(e):
         return False
     zigzag = course.autocorrelation is not None and course.autocorrelation <= ZIGZAG
     flips = course.flips is not None and course.flips >= FLIPS

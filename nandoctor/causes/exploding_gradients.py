@@ -28,6 +28,7 @@ import math
 from ..evidence import Bad, Evidence, Gradients
 from .bookkeeping import outranked
 from .cause import Answer, CannotSay, Cause, Remedy
+from .course import learned_little
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
@@ -49,7 +50,7 @@ PRIOR = -1.0
 
 def judge(e: Evidence) -> Answer:
     bad, gradients = e.bad, e.gradients
-    if not failed(e) and not _useless_clip(e):
+    if not failed(e) and not _useless_clip(e) and not _spiked(e):
         return None
     if bad is not None and (bad.phase in ("input", "weights") or bad.masked_rows or bad.mode == "eval"):
         return None
@@ -74,6 +75,9 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         text = f"gradient norm {num(gradients.at_onset)} around step {e.onset.step}, "
         text += f"median {num(gradients.pre_median)} before"
         found.append(clue(2.0 if spike >= FAR_SPIKE else 1.3, text, spike, SPIKE, e.onset.step))
+    if _spiked(e):
+        text = f"the norm reached {num(gradients.peak)}, usually {num(gradients.pre_median)}, and nothing clips it"
+        found.append(clue(2.0, text, gradients.peak, FAR_SPIKE))
     if not failed(e) and _useless_clip(e):
         text = f"the clip at {num(gradients.max_norm)} never acts, while the norm reached {num(gradients.peak)}"
         found.append(clue(1.8, text, gradients.max_norm, NO_CLIP))
@@ -118,7 +122,7 @@ def _ordinary_before(bad: Bad) -> bool:
 def _step_size(e: Evidence) -> list[Clue]:
     ratio = ratio_before(e)
     found: list[Clue] = []
-    if ratio is not None and e.onset.window[1] > e.onset.window[0] and not gradient_explains(e):
+    if failed(e) and ratio is not None and e.onset.window[1] > e.onset.window[0] and not gradient_explains(e):
         text = f"until then updates were {percent(ratio)} of the weights"
         weight = -3.0 if ratio >= 0.1 else -2.0 if ratio >= HOT_RATIO else 1.5 if ratio < WARM else 0.0
         if weight < 0 and e.optimizer is not None and plainly_sane(e.optimizer):
@@ -142,6 +146,8 @@ def _against(e: Evidence) -> list[Clue]:
     data, gradients, bad = e.data, e.gradients, e.bad
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"the batch itself was {num(data.loudest_ratio)} times louder than usual"))
+    if data and data.loud_batches >= 3:
+        found.append(clue(-3.0, f"{data.loud_batches} batches were hundreds of times louder than the others"))
     if data and ((data.first_absmax or 0) >= 1e3 or (data.scale or 0) >= LOUD_RMS):
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     if loud_target(e):
@@ -164,6 +170,17 @@ def _useless_clip(e: Evidence) -> bool:
         return False
     leapt = gradients.pre_median is not None and gradients.peak >= SPIKE * gradients.pre_median
     return leapt and gradients.clipped_share == 0 and loss.peak >= LEAPT * max(abs(loss.first), abs(loss.early or 0.0))
+
+
+def _spiked(e: Evidence) -> bool:
+    """It survived a spike of the gradient that nothing clips, and learned little after it."""
+    gradients, loss = e.gradients, e.loss
+    if failed(e) or gradients is None or loss is None or not gradients.pre_median or not learned_little(e):
+        return False
+    far = gradients.peak >= FAR_SPIKE * gradients.pre_median
+    clipped = gradients.max_norm is not None and gradients.max_norm < NO_CLIP
+    high = e.optimizer is None or lr_weight(e.optimizer, e.optimizer.lr_peak) > 0
+    return far and not clipped and not high and loss.peak >= LEAPT * max(abs(loss.first), abs(loss.early or 0.0))
 
 
 def _by_rule(e: Evidence) -> bool:

@@ -21,7 +21,7 @@ Sources
 
 from ..evidence import Course, Evidence
 from . import dead_relu, fp16_underflow, vanishing_gradients
-from .bookkeeping import from_the_start, outranked
+from .bookkeeping import LIKELY, from_the_start, outranked
 from .cause import Answer, Cause, Remedy, Verdict
 from .course import (
     CONSTANT,
@@ -47,6 +47,7 @@ HARDLY_ANY = 0.01  # of the parameters: the adapters of a fine-tuning are more, 
 UNTRAINED = 0.5  # of the parameters get no update
 CREPT = 0.05  # all updates together; a run that learns moves its weights by tenths of themselves
 STRAIGHT = 0.5  # cosine of successive gradients: no valley has been reached, nothing turns
+TRAINS = 0.1  # of the first loss
 PATIENCE = 150  # steps; the study behind E34 waited 300, and took shorter stalls for converged runs
 STALLED = 0.5  # of the run without winning anything
 DECAYED = 1e-3  # of the peak: a schedule that ended too soon
@@ -91,7 +92,9 @@ def _creeps(e: Evidence) -> bool:
     """The way down is straight and long, and hardly a step of it has been made."""
     cosine = e.dynamics.cosine_late if e.dynamics else None
     travelled = e.trained.travelled if e.trained else None
-    return cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
+    won = learned(e)
+    slow = won is not None and won < TRAINS  # what falls by more is slow, and trains
+    return slow and cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
 
 
 def _why(e: Evidence) -> list[Clue]:
@@ -127,7 +130,8 @@ def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     for cause in (dead_relu.CAUSE, vanishing_gradients.CAUSE, fp16_underflow.CAUSE):
         answer = cause.judge(e)
-        if isinstance(answer, Verdict) and answer.confidence >= NAMED:
+        enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # what was rounded away was seen, element by element
+        if isinstance(answer, Verdict) and answer.confidence >= enough:
             found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break
     if stuck_hot(e):

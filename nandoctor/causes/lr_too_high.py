@@ -44,6 +44,7 @@ FEW_STEPS = 5  # a failure this early has no window before it: the first updates
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
 FAR_GREW = 10.0
+FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
 POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
 
@@ -86,8 +87,9 @@ def hot_to_the_end(e: Evidence) -> bool:
         return False
     growth = weights.growth if weights is not None and weights.growth is not None else 1.0
     high = lr_weight(optimizer, optimizer.lr_peak) > 0 and (growth >= FAR_GREW or readable(e) is None)
-    torn = optimizer.optimizers > 1 or (optimizer.update_ratio_peak or 0) >= TORN
-    if high and torn and growth >= GREW:  # the loss tells too little, or the weights tell enough
+    torn = (optimizer.update_ratio_peak or 0) >= TORN
+    far = readable(e) is None and lr_weight(optimizer, optimizer.lr_peak) >= FAR_HIGH
+    if high and torn and (growth >= GREW or far):  # the loss tells too little, or the weights tell enough
         return True
     poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
     return poor and (growth >= GREW or (optimizer.update_ratio_late or 0) >= VERY_HOT)

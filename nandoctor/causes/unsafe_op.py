@@ -22,16 +22,18 @@ Sources
 """
 
 from ..evidence import Bad, Evidence
+from .batchnorm_tiny_batch import one_row_given
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .domains import drifted, half_overflow, in_graph, may_trespass, overflowed, trespass
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
 from .step_size import LOUD_RMS
 from .weighing import Clue, clue, weigh
-from .wording import percent, span, where
+from .wording import num, percent, span, where
 
 BY_ELIMINATION = 0.8  # nothing of the operation itself was seen
 FAR_WEIGHTS = 7.0  # std * sqrt(fan-in), five times He: such weights overflow by themselves
+LOUD = 30.0  # batch against its usual largest value, E25: it drove the operand there
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
@@ -121,8 +123,11 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
     ratio = e.optimizer.update_ratio if e.optimizer else None
     x = bad.operand("self", "input")
-    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1 and in_graph(bad):
+    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1 and in_graph(bad) and one_row_given(e):
         found.append(clue(-2.0, "it was taken over a batch of one row: see batchnorm-tiny-batch"))
+    if e.data is not None and (e.data.loudest_ratio or 0) >= LOUD and e.data.loudest_step is not None:
+        text = f"the batch of step {e.data.loudest_step} was {num(e.data.loudest_ratio)} times louder than usual"
+        found.append(clue(-3.0, text, e.data.loudest_ratio, LOUD, e.data.loudest_step))
     if drifted(e):
         hot = (max_ratio(e) or 0) >= HOT_RATIO
         text = f"the loss left its path at step {e.onset.step} already, so the operand drifted there"

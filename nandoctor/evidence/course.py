@@ -9,7 +9,7 @@ from .series import Floats, Series
 
 FEW = 12  # losses below which no course can be read
 BLOCKS = 16  # pieces of a run whose means are compared: the noise of single batches averages out
-FIRST = 3  # losses whose mean is the start
+FIRST = 3  # losses whose median is the start
 LEAST_SWINGS = 3  # of a period within the second half
 HARMONICS = 4  # overtones of an epoch that are told from a swing of the training
 NEAR = 0.06
@@ -19,7 +19,7 @@ WON = 0.02  # of the whole way down: a block that is better by less has won noth
 @dataclass(frozen=True)
 class Course:
     steps: int
-    start: float  # mean of the first losses
+    start: float  # the first loss, or the median of the first few where that is lower: some blow up at once
     end: float  # mean of the last block
     best: float  # lowest mean of a block
     stalled: float  # share of the run since the last block that won something
@@ -45,7 +45,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
         return None
     blocks = np.array_split(values, min(BLOCKS, len(values) // 3))
     means = np.array([block.mean() for block in blocks])
-    start = float(values[:FIRST].mean())
+    start = float(min(values[0], np.median(values[:FIRST])))
     best = float(means.min())
     way = start - best
     lows = np.minimum.accumulate(means)

@@ -15,6 +15,8 @@ FEW_LABELS = 8  # an index of fewer places is written by hand
 VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
 ROUNDING = 1e-3  # of a probability
+VOID = (127, 255, 999, 9999, 32767, 65535)  # codes for "no label" that data sets use; no class count ends there
+FAR_BEYOND = 2.0  # times the largest class
 EARLY = 20  # steps whose batches say of what scale the data are
 JUMP = 30.0  # times the batch before: targets that a model makes itself grow with it, and do not jump
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
@@ -40,6 +42,8 @@ class Data:
     first_loud: int | None = None  # the step of the earliest of the loud batches
     outside: tuple[int, str, float, float] | None = None  # (step, loss, low, high) of a target that is no probability
     mixed: float | None = None  # span of a batch's class labels / span of all; 0: one class at a time
+    void: tuple[int, str, float] | None = None  # (step, tensor, code) of loader labels that mean "none", and are used
+    fewest_rows: int | None = None  # of what a model was given at the step of failure
     rms: float | None = None  # of the inputs of the first steps, of the loudest tensor
     rms_tensor: str | None = None
     target_rms: float | None = None  # likewise of what the loss compares with
@@ -92,6 +96,8 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         first_loud=first_loud,
         outside=_no_probability(trace),
         mixed=_mixed(trace, indexed if len(indexed) else labels),
+        void=_void(trace, labels, indexed),
+        fewest_rows=_fewest_rows(trace, given, onset.failed),
         rms=rms,
         rms_tensor=rms_tensor,
         target_rms=target_rms,
@@ -137,6 +143,23 @@ def _mixed(trace: Trace, rows: Rows) -> float | None:
         return None
     span = float(high[own].max() - low[own].min())
     return float(np.median(high[own] - low[own])) / span if span > 0 else None
+
+
+def _void(trace: Trace, labels: Rows, indexed: Rows) -> tuple[int, str, float] | None:
+    """A code far beyond the classes that the loss was indexed with: it was clamped, masked or wrapped into one."""
+    classes = indexed[elements(trace, indexed["shape"]) >= FEW_LABELS]
+    if len(classes) == 0:
+        return None
+    largest = float(classes["high"].max())
+    own = labels[np.isin(labels["high"], VOID) & (labels["high"] > FAR_BEYOND * max(largest, 1.0))]
+    counts = elements(trace, own["shape"])
+    own = own[np.isin(counts, elements(trace, classes["shape"]))]  # of the size of what the loss compares with
+    return (int(own["step"][0]), _name(trace, int(own["subject"][0])) or "labels", float(own["high"][0])) if len(own) else None
+
+
+def _fewest_rows(trace: Trace, given: Rows, step: int) -> int | None:
+    shapes = [trace.shapes.get(int(s), ()) for s in given["shape"][given["step"] == step]]
+    return min((shape[0] for shape in shapes if len(shape) > 1), default=None)
 
 
 def _no_probability(trace: Trace) -> tuple[int, str, float, float] | None:

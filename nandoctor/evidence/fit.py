@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.trace import Rows, Trace
-from .series import Series, per_step
+from .series import Series, median, per_step
 from .sizes import elements
 
 FEW = 8  # looks: one batch's chance is noise
 TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is the loss
+MOVES = 3.0  # times: data keep their spread, predictions that serve as targets do not
+END = 20  # the last part in so many of the losses
 BLOCK = 5  # looks whose mean is a level
-TAIL = 4  # the last part in so many of the looks is the end
+LAST = 20  # losses whose median is the end
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,30 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
     chance = per_step(rows["step"], rows["divisor"])
     if len(own) < FEW or not _is_the_loss(own, losses):
         return None
+    half = len(chance) // 2
+    early, late = median(chance.values[:half]) or 0.0, median(chance.values[half:]) or 0.0
+    if not early < MOVES * late or not late < MOVES * early:  # targets that the model makes itself
+        return None
     with np.errstate(all="ignore"):
         ratios = Series(own.steps, own.values / chance.values)
+    end = _end(own, losses) / max(median(chance.values) or math.inf, 1e-300)
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
     return Fit(
         looks=len(ratios),
         start=float(blocks[0].mean()),
-        end=float(np.median(ratios.values[-max(FEW // 2, len(ratios) // TAIL) :])),
-        best=float(min(block.mean() for block in blocks)),
+        end=end,
+        best=min([end, *(float(block.mean()) for block in blocks)]),
         first_over=_first_over(trace, trace.rows("fit")),
     )
+
+
+def _end(own: Series, losses: Series) -> float:
+    """The term at the end of the run: the last looks may lie far before it, the loss is known at every step."""
+    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+    with np.errstate(all="ignore"):
+        share = median(own.values / then)
+    now = median(losses.values[-max(LAST, len(losses) // END) :])
+    return share * now if share is not None and now is not None else math.nan
 
 
 def _is_the_loss(own: Series, losses: Series) -> bool:
