@@ -72,6 +72,11 @@ def judge(e: Evidence) -> Answer:
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
 
 
+def _hides(e: Evidence) -> bool:
+    """Whether an ordinary first loss may hide weights that are not: saturated units do, and losses of several terms."""
+    return learned_little(e) or _several_terms(e)
+
+
 def _several_terms(e: Evidence) -> bool:
     """Classes that a loss was indexed with need not be its measure: rewards and entropies are not in nats of them."""
     from_labels = e.loss is not None and (e.loss.expected_from or "").startswith("ln")
@@ -162,7 +167,10 @@ def _clues(e: Evidence) -> list[Clue]:
             )
         )
     half = half_overflow(e.bad)  # then what is not finite tells of the type, not of the weights
-    if outputs and outputs.amplification is not None and half and not math.isfinite(outputs.amplification):
+    far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+    if half and far:
+        pass
+    elif outputs and outputs.amplification is not None and half and not math.isfinite(outputs.amplification):
         found.append(clue(-1.5, "a float16 value passed 65504: without that the first pass would have been finite"))
     elif outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
@@ -184,7 +192,7 @@ def _clues(e: Evidence) -> list[Clue]:
     elif loss and over is not None and not over < LOSS_OVER:
         text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
         found.append(clue(1.5, text, loss.first, loss.expected, 0))
-    elif over is not None and (learned_little(e) or _several_terms(e)) and (weights and (weights.worst_gain or 0) >= FAR_GAIN):
+    elif over is not None and weights and _hides(e) and (weights.worst_gain or 0) >= FAR_GAIN:
         found.append(clue(0.0, f"the first loss is ordinary, but saturated units hide weights: {num(over)}"))
     elif over is not None:
         found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))

@@ -3,8 +3,8 @@
 from ..evidence import Evidence
 from . import (
     amp_misuse,
-    bad_labels,
     bad_initialization,
+    bad_labels,
     batchnorm_tiny_batch,
     corrupt_weights,
     data_outlier,

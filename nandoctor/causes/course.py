@@ -7,6 +7,7 @@ FEW_STEPS = 40  # fewer say nothing about progress: warm-ups alone take as long
 NOTHING = 0.05  # of the first loss: what changing the last bias alone wins
 LITTLE = 0.3  # a run that won a third of its loss is learning, or has learned
 CONSTANT = 0.97  # error against that of the best constant answer: a batch's own mean is known to 3 % or worse
+SIGMAS = 2.0  # standard errors of what a constant answer costs
 NEVER = 0.9  # nor was it ever better by a tenth
 HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
@@ -42,7 +43,7 @@ def unmixed(e: Evidence) -> bool:
 def no_better_than_constant(e: Evidence) -> bool:
     """One answer for every sample would have done as well, at the end and at any time before (E34)."""
     fit = e.fit
-    return fit is not None and fit.end >= CONSTANT and fit.best >= NEVER
+    return fit is not None and fit.end >= min(CONSTANT, max(NEVER, 1 - SIGMAS * fit.noise)) and fit.best >= NEVER
 
 
 def beyond_chance(e: Evidence) -> float | None:
@@ -107,6 +108,4 @@ def beating(e: Evidence) -> Course | None:
 def periodic(e: Evidence) -> bool:
     """One frequency, not that of the epochs, carries the loss up and down by a good part of its level."""
     course = readable(e) or beating(e)
-    return (
-        course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT
-    )
+    return course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT

@@ -32,7 +32,16 @@ from .course import learned_little
 from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
-from .step_size import LOUD_RMS, WARM, first_gradient, gradient_explains, lr_weight, plainly_sane, ratio_before, steps_were_sound
+from .step_size import (
+    LOUD_RMS,
+    WARM,
+    first_gradient,
+    gradient_explains,
+    lr_weight,
+    plainly_sane,
+    ratio_before,
+    steps_were_sound,
+)
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
 
@@ -43,6 +52,7 @@ LARGE_FIRST = 1e3  # first gradient norm against its loss, although the weights 
 HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  # the product of two leaves the type
 NO_CLIP = 1e3  # guides clip at 0.5 to 10
 LEAPT = 2.0  # highest loss against the first ones
+UNROLLED = 8  # a gain of 1.5 is 26 then; weights that two branches share are used twice or thrice
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
 LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
 PRIOR = -1.0
@@ -108,6 +118,9 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
     if incoming is not None and incoming.absmax >= HUGE.get(incoming.dtype, 1e19):
         text = f"the gradient had reached {num(incoming.absmax)} where it turned {e.bad.kind if e.bad else 'bad'}"
         found.append(clue(2.0, text, incoming.absmax, HUGE.get(incoming.dtype, 1e19)))
+    unrolled = e.activations.unrolled if e.activations is not None else 1
+    if found and unrolled >= UNROLLED:
+        found.append(clue(0.8, f"the same layer is used {unrolled} times in a row: gains multiply", unrolled, UNROLLED))
     if found and backward and e.bad is not None:  # by itself it tells of an operation, not of growth
         found.append(clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step))
     return found

@@ -19,7 +19,7 @@ Sources
     nan-guide (stable, converging slowly: a higher rate), stability-guide
 """
 
-from ..evidence import Course, Evidence
+from ..evidence import Course, Evidence, Fit
 from . import dead_relu, fp16_underflow, vanishing_gradients
 from .bookkeeping import LIKELY, from_the_start, outranked
 from .cause import Answer, Cause, Remedy, Verdict
@@ -71,7 +71,7 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
-    if no_better_than_constant(e) and e.fit is not None:
+    if no_better_than_constant(e) and e.fit is not None and _stays(e.fit, course, won):
         text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
         return [clue(3.0, text, e.fit.end, CONSTANT)]
     if won < NOTHING:
@@ -86,6 +86,15 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
     if expected and from_labels and CHANCE * expected <= course.end <= 1.2 * expected and course.stalled >= STALLED:
         return [clue(1.3, f"the loss stays at {num(course.end)}: what guessing gives is {num(expected)}", course.end)]
     return []
+
+
+def _stays(fit: Fit, course: Course, won: float) -> bool:
+    """A run that wins a tenth and goes on winning trains, however slowly. With several terms in the loss a mean that
+    took long to learn is a start, too; where it is all that is asked, it is too little.
+    """
+    if won < TRAINS:
+        return True
+    return course.stalled >= STALLED and (won < LITTLE or fit.alone)
 
 
 def _creeps(e: Evidence) -> bool:
@@ -130,7 +139,7 @@ def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     for cause in (dead_relu.CAUSE, vanishing_gradients.CAUSE, fp16_underflow.CAUSE):
         answer = cause.judge(e)
-        enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # what was rounded away was seen, element by element
+        enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # rounding was seen, by element
         if isinstance(answer, Verdict) and answer.confidence >= enough:
             found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break

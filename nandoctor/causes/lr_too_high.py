@@ -34,7 +34,16 @@ from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
 from .remedies.this_run import accumulated
-from .step_size import VERY_HOT, explained_by_data, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
+from .step_size import (
+    VERY_HOT,
+    WARM,
+    explained_by_data,
+    first_gradient,
+    gradient_explains,
+    lr_weight,
+    overshoot_clues,
+    ratio_before,
+)
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -43,6 +52,7 @@ THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive op
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
+LOST, RISES = 2.0, 0.2  # times the best level; of the whole way down, risen over the second half
 FAR_GREW = 10.0
 FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
 POOR = 0.5  # error against that of a constant answer
@@ -72,7 +82,7 @@ def stuck_hot(e: Evidence) -> bool:
     peak = optimizer.update_ratio_peak if optimizer else None
     if optimizer is None or peak is None or failed(e) or from_the_start(e):
         return False
-    if hot_to_the_end(e) or killed(e):
+    if hot_to_the_end(e) or killed(e) or unlearned(e):
         return True
     if not learned_little(e):
         return False
@@ -93,6 +103,15 @@ def hot_to_the_end(e: Evidence) -> bool:
         return True
     poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
     return poor and (growth >= GREW or (optimizer.update_ratio_late or 0) >= VERY_HOT)
+
+
+def unlearned(e: Evidence) -> bool:
+    """What had been learned is lost again, and goes on being lost, at a step size that nobody gives this optimizer."""
+    course, optimizer = readable(e), e.optimizer
+    if course is None or optimizer is None or lr_weight(optimizer, optimizer.lr_peak) <= 0 or not course.best > 0:
+        return False
+    hot = (optimizer.update_ratio_peak or 0) >= WARM
+    return hot and course.end >= LOST * course.best and course.falling >= RISES
 
 
 def killed(e: Evidence) -> bool:

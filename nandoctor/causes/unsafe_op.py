@@ -123,7 +123,8 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
     ratio = e.optimizer.update_ratio if e.optimizer else None
     x = bad.operand("self", "input")
-    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1 and in_graph(bad) and one_row_given(e):
+    one_row = bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1
+    if one_row and in_graph(bad) and one_row_given(e):
         found.append(clue(-2.0, "it was taken over a batch of one row: see batchnorm-tiny-batch"))
     if e.data is not None and (e.data.loudest_ratio or 0) >= LOUD and e.data.loudest_step is not None:
         text = f"the batch of step {e.data.loudest_step} was {num(e.data.loudest_ratio)} times louder than usual"

@@ -70,7 +70,7 @@ def _depth(depth: Depth) -> list[Clue]:
 
 
 def _as_a_whole(e: Evidence, depth: Depth) -> list[Clue]:
-    """Nothing arrives anywhere: the whole gradient is rounding against its loss, and shrinks further towards the input."""
+    """Nothing arrives anywhere: the whole gradient is rounding against its loss, and shrinks towards the input."""
     first, loss = e.gradients.first if e.gradients else None, abs(e.loss.first) if e.loss else 0.0
     if first is None or depth.gain is None or depth.gain >= TINY or not 0 < first < EXTREME * loss:
         return []

@@ -67,19 +67,17 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
     aims = _sudden(trace.rows("target"))
     rms, rms_tensor = _scale(trace, [batches if len(given) == 0 else _floats(given)])
     target_rms, target_tensor = _scale(trace, [trace.rows("target")])
-    if len(aims):
-        batches = np.concatenate([batches, aims])
     loudest: tuple[float, str | None, float, int] | None = None
     loud, first_loud = 0, None
-    for subject in np.unique(batches["subject"]):
-        own = batches[batches["subject"] == subject]
-        steps = _loud(own)
+    tensors = [rows[rows["subject"] == s] for rows in (batches, aims) for s in np.unique(rows["subject"])]
+    for own in tensors:
+        subject, steps = own["subject"][0], _loud(own)
         loud = max(loud, len(steps))
         first_loud = min([*steps[:1], *([] if first_loud is None else [first_loud])], default=None)
         found = _stands_out(own, onset)
         if found is not None and (loudest is None or found[0] > loudest[0]):
             loudest = (found[0], _name(trace, int(subject)), found[1], found[2])
-    first_absmax, first_tensor = _first(trace, batches)
+    first_absmax, first_tensor = max((_first(trace, rows) for rows in (batches, aims)), key=lambda f: f[0] or 0.0)
     used = np.array([s.id for s in trace.subjects.values() if s.role == "loss"], np.int64)
     indexed = labels[np.isin(labels["subject"], used)]  # what a loss was computed with; the rest came from a loader
     labels = labels[~np.isin(labels["subject"], used)]
@@ -154,7 +152,9 @@ def _void(trace: Trace, labels: Rows, indexed: Rows) -> tuple[int, str, float] |
     own = labels[np.isin(labels["high"], VOID) & (labels["high"] > FAR_BEYOND * max(largest, 1.0))]
     counts = elements(trace, own["shape"])
     own = own[np.isin(counts, elements(trace, classes["shape"]))]  # of the size of what the loss compares with
-    return (int(own["step"][0]), _name(trace, int(own["subject"][0])) or "labels", float(own["high"][0])) if len(own) else None
+    if len(own) == 0:
+        return None
+    return int(own["step"][0]), _name(trace, int(own["subject"][0])) or "labels", float(own["high"][0])
 
 
 def _fewest_rows(trace: Trace, given: Rows, step: int) -> int | None:

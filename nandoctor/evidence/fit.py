@@ -14,7 +14,8 @@ TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is 
 MOVES = 3.0  # times: data keep their spread, predictions that serve as targets do not
 END = 20  # the last part in so many of the losses
 BLOCK = 5  # looks whose mean is a level
-LAST = 20  # losses whose median is the end
+ROUNDING = 0.01  # half precision, and a weight decay in the loss
+LAST = 20  # losses whose mean is the end
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Fit:
     start: float  # mean of the first block
     end: float  # median of the last looks
     best: float  # lowest mean of a block
+    alone: bool  # the term is the whole loss
+    noise: float  # standard error of what a constant answer costs, relative
     first_over: float | None  # first error / that of an untrained model whose answers are near 0, E23
 
 
@@ -42,15 +45,25 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
         return None
     with np.errstate(all="ignore"):
         ratios = Series(own.steps, own.values / chance.values)
-    end = _end(own, losses) / max(median(chance.values) or math.inf, 1e-300)
+    usual = float(chance.values.mean())
+    end = _end(own, losses) / usual
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
     return Fit(
         looks=len(ratios),
         start=float(blocks[0].mean()),
         end=end,
         best=min([end, *(float(block.mean()) for block in blocks)]),
+        alone=_alone(own, losses),
+        noise=float(chance.values.std()) / usual / math.sqrt(len(chance)),
         first_over=_first_over(trace, trace.rows("fit")),
     )
+
+
+def _alone(own: Series, losses: Series) -> bool:
+    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+    with np.errstate(all="ignore"):
+        share = median(own.values / then)
+    return share is not None and abs(share - 1) < ROUNDING
 
 
 def _end(own: Series, losses: Series) -> float:
@@ -58,8 +71,8 @@ def _end(own: Series, losses: Series) -> float:
     then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
     with np.errstate(all="ignore"):
         share = median(own.values / then)
-    now = median(losses.values[-max(LAST, len(losses) // END) :])
-    return share * now if share is not None and now is not None else math.nan
+    last = losses.values[-max(LAST, len(losses) // END) :]
+    return share * float(last.mean()) if share is not None else math.nan
 
 
 def _is_the_loss(own: Series, losses: Series) -> bool:

@@ -58,7 +58,8 @@ def gather(trace: Trace) -> Units | None:
         if units < UNITS:
             continue
         share = float(own["value"] / own["of"]) if own is not None and own["of"] > 0 else None
-        dead = DeadLayer(name, modules.get(name, ""), float(row["value"] / units), share, units, int(row["looks"]), first.get(subject))
+        silence = float(row["value"] / units)
+        dead = DeadLayer(name, modules.get(name, ""), silence, share, units, int(row["looks"]), first.get(subject))
         if dead.silent > 0 or dead_share(dead) >= MOST:
             found.append(dead)
     return Units(
