@@ -72,6 +72,12 @@ def judge(e: Evidence) -> Answer:
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
 
 
+def _biased(e: Evidence) -> bool:
+    """It failed at once, and a bias was as far from 0 as no rule puts it."""
+    bias = e.weights.loud_bias if e.weights is not None else None
+    return failed(e) and e.onset.step <= EARLY and bias is not None and bias[1] >= LOUD_BIAS
+
+
 def _hides(e: Evidence) -> bool:
     """Whether an ordinary first loss may hide weights that are not: saturated units do, and losses of several terms."""
     return learned_little(e) or _several_terms(e)
@@ -166,6 +172,9 @@ def _clues(e: Evidence) -> list[Clue]:
                 f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
             )
         )
+    if weights and weights.loud_bias is not None and _biased(e):
+        name, size = weights.loud_bias
+        found.append(clue(5.0, f"{name} starts at {num(size)}", size, LOUD_BIAS, 0, name))
     half = half_overflow(e.bad)  # then what is not finite tells of the type, not of the weights
     far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
     if half and far:

@@ -34,6 +34,8 @@ from .wording import num, percent, span, where
 BY_ELIMINATION = 0.8  # nothing of the operation itself was seen
 FAR_WEIGHTS = 7.0  # std * sqrt(fan-in), five times He: such weights overflow by themselves
 LOUD = 30.0  # batch against its usual largest value, E25: it drove the operand there
+LOUD_BIAS = 10.0  # units start within 1 of 0: exp of such a bias is 22000
+AT_ONCE = 5  # steps
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
@@ -129,6 +131,9 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     if e.data is not None and (e.data.loudest_ratio or 0) >= LOUD and e.data.loudest_step is not None:
         text = f"the batch of step {e.data.loudest_step} was {num(e.data.loudest_ratio)} times louder than usual"
         found.append(clue(-3.0, text, e.data.loudest_ratio, LOUD, e.data.loudest_step))
+    bias = e.weights.loud_bias if e.weights is not None else None
+    if bias is not None and bias[1] >= LOUD_BIAS and e.onset.step <= AT_ONCE:
+        found.append(clue(-4.0, f"{bias[0]} started at {num(bias[1])} before the first step", bias[1], LOUD_BIAS))
     if drifted(e):
         hot = (max_ratio(e) or 0) >= HOT_RATIO
         text = f"the loss left its path at step {e.onset.step} already, so the operand drifted there"

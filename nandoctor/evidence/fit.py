@@ -15,6 +15,7 @@ MOVES = 3.0  # times: data keep their spread, predictions that serve as targets 
 END = 20  # the last part in so many of the losses
 BLOCK = 5  # looks whose mean is a level
 ROUNDING = 0.01  # half precision, and a weight decay in the loss
+SPIKE = 10.0  # times the median
 LAST = 20  # losses whose mean is the end
 
 
@@ -72,7 +73,8 @@ def _end(own: Series, losses: Series) -> float:
     with np.errstate(all="ignore"):
         share = median(own.values / then)
     last = losses.values[-max(LAST, len(losses) // END) :]
-    return share * float(last.mean()) if share is not None else math.nan
+    usual = last[last <= SPIKE * (median(last) or 0.0)]  # one loud batch is not the end
+    return share * float(usual.mean()) if share is not None and len(usual) else math.nan
 
 
 def _is_the_loss(own: Series, losses: Series) -> bool:
