@@ -21,7 +21,20 @@ Sources
 from ..evidence import Course, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, Cause, Remedy
-from .course import FLIPS, HIGH, SLOW, UNMIXED, WIDE, ZIGZAG, beating, periodic, readable, swings, unmixed
+from .course import (
+    FLIPS,
+    HIGH,
+    SLOW,
+    UNMIXED,
+    WIDE,
+    ZIGZAG,
+    beating,
+    no_better_than_constant,
+    periodic,
+    readable,
+    swings,
+    unmixed,
+)
 from .failure import HOT_RATIO, failed, max_ratio, non_finite, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
@@ -60,6 +73,8 @@ def _width(e: Evidence, course: Course) -> list[Clue]:
         text = f"over the second half the loss swings by {percent(round(course.swing, 2))} of all that was won"
         sharp = (course.autocorrelation or 0) <= ZIGZAG or (course.flips or 0) >= FLIPS
         found.append(clue(1.0 if sharp else 0.5, text, course.swing, WIDE))
+    if found and no_better_than_constant(e) and not periodic(e):
+        found.append(clue(-2.0, "nothing was learned that it could lose: batches differ by as much"))
     if periodic(e) and course.period is not None:
         text = f"the loss swings every {num(course.period)} steps, by {percent(course.amplitude)} of its level"
         found.append(clue(2.0 if course.amplitude >= VERY_HIGH else 1.5, text, course.amplitude, HIGH))
