@@ -67,8 +67,7 @@ def judge(e: Evidence) -> Answer:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
-    loud = data is not None and ((data.target_rms or 0) >= LOUD_RMS or (data.loudest_ratio or 0) >= LOUD_RMS)
-    if data is not None and data.outside is not None and not loud and not data.loud_batches:
+    if data is not None and data.outside is not None and no_probability(e):
         step, loss, low, high = data.outside
         what = f"the targets of {loss} span {num(low)} to {num(high)}, which are no probabilities"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, high, 1, step=step),))
@@ -87,6 +86,14 @@ def judge(e: Evidence) -> Answer:
         what = f"{tensor} holds {data.labels_low:.0f} at step {step}, which is no class and not -100"
         return Verdict(0.55, f"{what}.", (Fact(what, data.labels_low, 0, step=step),))
     return None
+
+
+def no_probability(e: Evidence) -> bool:
+    """Targets of a binary loss beyond 0 and 1, which neither one loud batch nor inputs as loud explain."""
+    data = e.data
+    if data is None or data.outside is None or data.loud_batches or (data.loudest_ratio or 0) >= LOUD_RMS:
+        return False
+    return (data.rms or 0) < LOUD_RMS
 
 
 def all_ignored(bad: Bad) -> bool:

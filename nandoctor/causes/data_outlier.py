@@ -24,6 +24,7 @@ import math
 
 from ..evidence import Data, Evidence
 from ..evidence.data import VERY_LOUD
+from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
 from .course import learned_little
 from .failure import failed, loud_target, settled
@@ -50,6 +51,8 @@ def judge(e: Evidence) -> Answer:
     if not (failed(e) or spiked or _suffers(e)):
         return None
     if e.bad is not None and (e.bad.phase in ("input", "weights") or e.bad.masked_rows):
+        return None
+    if no_probability(e):
         return None
     clues: list[Clue] = []
     summary = ""

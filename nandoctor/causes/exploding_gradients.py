@@ -37,8 +37,8 @@ from .step_size import (
     WARM,
     first_gradient,
     gradient_explains,
+    grown_hot,
     lr_weight,
-    plainly_sane,
     ratio_before,
     steps_were_sound,
 )
@@ -138,7 +138,7 @@ def _step_size(e: Evidence) -> list[Clue]:
     if failed(e) and ratio is not None and e.onset.window[1] > e.onset.window[0] and not gradient_explains(e):
         text = f"until then updates were {percent(ratio)} of the weights"
         weight = -3.0 if ratio >= 0.1 else -2.0 if ratio >= HOT_RATIO else 1.5 if ratio < WARM else 0.0
-        if weight < 0 and e.optimizer is not None and plainly_sane(e.optimizer):
+        if weight < 0 and e.optimizer is not None and grown_hot(e.optimizer):
             weight = -1.0  # large gradients make them so
         found.append(clue(weight, text, ratio, HOT_RATIO))
     if e.optimizer is not None and e.optimizer.lr is not None:

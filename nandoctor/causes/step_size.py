@@ -104,7 +104,7 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
     if ratio is not None:
         text = f"updates were {percent(ratio)} of the weights before onset"
         weight = _by_ratio(ratio)
-        if weight > 0 and plainly_sane(optimizer):
+        if weight > 0 and grown_hot(optimizer):
             weight /= 2  # updates of plain SGD are large because gradients are, as well as because lr is
         found.append(clue(weight, text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
     promised = None if optimizer.adaptive else optimizer.promised
@@ -144,9 +144,10 @@ def _by_ratio(ratio: float) -> float:
     return -2.0 if ratio >= ORDINARY else -3.0
 
 
-def plainly_sane(optimizer: Optimizer) -> bool:
-    """SGD with a step size that nobody would call high."""
-    return not optimizer.adaptive and lr_weight(optimizer) <= SANE
+def grown_hot(optimizer: Optimizer) -> bool:
+    """SGD with a step size that nobody would call high, whose first update was none too large: its gradients grew."""
+    sane = not optimizer.adaptive and lr_weight(optimizer) <= SANE
+    return sane and (optimizer.update_ratio_first or 0.0) < VERY_HOT
 
 
 def lr_weight(optimizer: Optimizer, lr: float | None = None) -> float:

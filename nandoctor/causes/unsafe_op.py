@@ -36,6 +36,7 @@ FAR_WEIGHTS = 7.0  # std * sqrt(fan-in), five times He: such weights overflow by
 LOUD = 30.0  # batch against its usual largest value, E25: it drove the operand there
 LOUD_BIAS = 10.0  # units start within 1 of 0: exp of such a bias is 22000
 AT_ONCE = 5  # steps
+MOVES = ("cat", "stack", "index_select", "gather", "expand", "clone")  # they compute nothing: what they join was bad
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
@@ -101,7 +102,12 @@ def judge(e: Evidence) -> Answer:
 def _beside_the_graph(e: Evidence) -> Answer:
     """By elimination: inputs, labels and weights were finite, and what needs no gradient has no node in the graph."""
     bad, data, weights = e.bad, e.data, e.weights
-    if bad is None or bad.unknown is None or bad.phase not in ("forward", "loss") or bad.masked_rows:
+    if (
+        bad is None
+        or (bad.unknown is None and bad.op not in MOVES)
+        or bad.phase not in ("forward", "loss")
+        or bad.masked_rows
+    ):
         return None
     if bad.kind != "nan" or bad.dtype == "float16" or drifted(e) or any(not o.finite for o in bad.given()):
         return None
