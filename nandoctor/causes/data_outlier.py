@@ -109,7 +109,8 @@ def _hidden_target(e: Evidence) -> str | None:
         return None
     if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
         return None
-    if loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
+    hurts = failed(e) or learned_little(e)
+    if hurts and loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
         return f"the first loss is {num(loss.first)}, {num(loss.unexplained)} times what the model's outputs explain"
     if loss.spikes >= AGAIN and not settled(e):
         return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
