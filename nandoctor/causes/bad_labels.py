@@ -125,8 +125,20 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         "data",
         "if (labels != -100).sum() == 0: continue",
     )
+    missing = Remedy(
+        "Leave out targets that are missing",
+        "the loss over the targets that are there; a NaN among them makes all of it NaN",
+        "nan-guide",
+        "data",
+        "there = torch.isfinite(y); loss = criterion(output[there], y[there])",
+    )
     others = (nan_guide.scan_data, nan_guide.labels, monash_stability.validate_data, nan_guide.skip_bad_loss)
-    return (first, ignore, *(remedy(e) for remedy in others))
+    ladder = (first, ignore, missing)
+    if e.bad is not None and e.bad.phase == "input":
+        ladder = (missing, first, ignore)
+    elif e.crash is None and e.bad is not None and (all_ignored(e.bad) or (e.data is not None and e.data.all_ignored)):
+        ladder = (ignore, first, missing)
+    return (*ladder, *(remedy(e) for remedy in others))
 
 
 CAUSE = Cause("bad-labels", "Labels out of range, NaN or all ignored", __doc__, judge, remedies)

@@ -97,6 +97,18 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         "rollback",
         "assert all(v.isfinite().all() for v in state.values() if v.is_floating_point())",
     )
+    foreign = e.bad is None or e.bad.writer != "load_state_dict"
+    if foreign and e.weights is not None and (e.weights.foreign_writes or e.bad) and not e.weights.checkpoint_loads:
+        name = e.weights.foreign_change[1] if e.weights.foreign_change else name
+        wrote = Remedy(
+            "Keep what code writes into weights only where it is sound",
+            f"{name}: a copy before the write; put it back where the result is not finite, or five times as far away "
+            "as the weight is large",
+            "repair-not-skip",
+            "rollback",
+            "good = layer.weight.detach().clone(); ...; layer.weight.isfinite().all() or layer.weight.data.copy_(good)",
+        )
+        return (wrote, check, nan_root_cause.check_weights(e), nan_guide.start_over(e))
     return (check, nan_root_cause.check_weights(e), nan_guide.start_over(e), repair_not_skip.repair_weights(e))
 
 

@@ -34,6 +34,7 @@ EXTREME = 1e-6  # single precision has no more digits than that: such a layer do
 ORDERED = 0.5  # rank correlation of depth and gradient: it shrinks layer by layer
 MATRICES = 3  # fewer layers have no depth to vanish in
 TOO_SMALL = 0.5  # std * sqrt(fan-in) of the largest weight; nn.Linear starts at 0.58, Xavier at 1
+DEEP = 4  # stacked recurrent layers, with no way past them
 PRIOR = -2.0
 
 
@@ -113,6 +114,8 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
         ladder = [papers.layer_norm, papers.residual, initialise, papers.relu]
     recurrent = depth is not None and any(part in (depth.smallest_layer or "") for part in ("weight_hh", "weight_ih"))
     ladder = [*through_time, *ladder] if recurrent else [*ladder, *through_time]
+    if papers.stacked(e) >= DEEP:
+        ladder.insert(0, papers.fewer_layers)
     return tuple(remedy(e) for remedy in (*ladder, nan_guide.higher_lr, nan_root_cause.watch_norm))
 
 

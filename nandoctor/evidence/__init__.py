@@ -17,6 +17,7 @@ from . import (
     fit,
     flips,
     gradients,
+    layout,
     loss,
     onset,
     optimizer,
@@ -43,6 +44,7 @@ from .first_bad import Bad, Incidents, Operand
 from .fit import Fit
 from .flips import Flip
 from .gradients import Gradients
+from .layout import Layout
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
@@ -77,6 +79,7 @@ __all__ = [
     "Flip",
     "Gradients",
     "Incidents",
+    "Layout",
     "Loss",
     "Onset",
     "Operand",
@@ -121,6 +124,7 @@ class Evidence:
     overshoot: Overshoot | None = None
     flip: Flip | None = None
     fit: Fit | None = None
+    layout: Layout | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -164,5 +168,6 @@ def gather(trace: Trace) -> Evidence:
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
         fit=fit.gather(trace, losses),
+        layout=layout.gather(trace),
         treated=treated.gather(trace),
     )

@@ -42,14 +42,14 @@ def gather(trace: Trace) -> Weights | None:
     loads = [(step, name) for step, name in _events(trace, trace.rows("checkpoint")) if name.startswith("load")]
     if len(rows) == 0 and len(foreign) == 0 and not loads:
         return None
-    initial = _initial(trace, rows)
+    initial_rows = initial(trace, rows)
     worst: tuple[float, str, float, float] | None = None
     kinds = classes(trace)
     zero: str | None = None
     constant: str | None = None
     zeros: list[int] = []
     bias: tuple[str, float] | None = None
-    for row in initial:
+    for row in initial_rows:
         name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
         owner = kinds.get(name.rpartition(".")[0], "")
         fan_in, count = math.prod(shape[1:]), math.prod(shape)
@@ -68,14 +68,14 @@ def gather(trace: Trace) -> Weights | None:
         gain = std * math.sqrt(fan_in) if not table else std if std > TABLE else math.nan
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
-    bad = initial[(initial["flags"] & BAD) != 0]
+    bad = initial_rows[(initial_rows["flags"] & BAD) != 0]
     return Weights(
         worst_layer=worst[1] if worst else None,
         worst_gain=worst[0] if worst else None,
         worst_std=worst[2] if worst else None,
         worst_absmax=worst[3] if worst else None,
         bad_at_start=_name(trace, int(bad[0]["subject"])) if len(bad) else None,
-        growth=_growth(rows, initial),
+        growth=_growth(rows, initial_rows),
         foreign_change=_largest_change(trace, foreign),
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
@@ -104,7 +104,7 @@ def _largest_change(trace: Trace, foreign: Rows) -> tuple[int, str, float] | Non
     return int(row["step"]), _name(trace, int(row["subject"])), float(row["value"])
 
 
-def _initial(trace: Trace, rows: Rows) -> Rows:
+def initial(trace: Trace, rows: Rows) -> Rows:
     """One row for each parameter before the first step; after it, where the step hardly moved the weight."""
     updates = trace.rows("update")
     first_step = trace.rows("step")["order"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nandoctor.evidence import Evidence
+from nandoctor.patching import roles
 from nandoctor.patching.numbers import append_argument
 from nandoctor.patching.source import Source, last_name
 
@@ -35,19 +36,6 @@ def drop_last(source: Source, e: Evidence, wanted: Wanted) -> bool:
 
 def _true(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is True
-
-
-def nan_to_num(source: Source, e: Evidence, wanted: Wanted) -> bool:
-    """What the model is called with, made finite."""
-    done = False
-    for call in source.calls(e.style.model.rpartition(".")[2]):
-        for argument in call.args:
-            text = source.part(argument)
-            if isinstance(argument, (ast.Name, ast.Attribute, ast.Subscript, ast.Call)) and "\n" not in text:
-                new = f"torch.nan_to_num({text}, nan=0.0, posinf=0.0, neginf=0.0)"
-                done = source.swap(argument, new) or done
-                break  # the first input; index tensors after it cannot hold NaN
-    return done
 
 
 def at_line(source: Source, wanted: Wanted) -> list[ast.expr]:
@@ -128,7 +116,8 @@ def scaler_defaults(source: Source, e: Evidence, wanted: Wanted) -> bool:
         if call.keywords:
             kept = ", ".join(source.part(argument) for argument in call.args)
             done = source.swap(call, f"{source.part(call.func)}({kept})") or done
+    scalers = roles.scalers(source)
     for call in source.calls("update"):
-        if call.args and isinstance(call.func, ast.Attribute) and "scaler" in source.part(call.func.value).lower():
+        if call.args and isinstance(call.func, ast.Attribute) and source.part(call.func.value) in scalers:
             done = source.swap(call, f"{source.part(call.func)}()") or done
     return done

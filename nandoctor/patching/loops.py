@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nandoctor.evidence import Evidence
+from nandoctor.patching import roles
 from nandoctor.patching.source import Source
 
 CLIPS = ("clip_grad_norm_",)
@@ -14,27 +15,28 @@ Wanted = Mapping[str, Any]
 def steps(source: Source) -> list[tuple[ast.Call, ast.stmt, str]]:
     """optimizer.step() and scaler.step(optimizer): the call, its statement, the optimizer as the script writes it."""
     found = []
+    optimizers, scalers = roles.optimizers(source), roles.scalers(source)
     for call in source.calls("step"):
         statement = source.alone(call)
         if statement is None or not isinstance(call.func, ast.Attribute):
             continue
         owner = source.part(call.func.value)
-        if call.args and "scal" in owner.lower():
+        if call.args and (owner in scalers or "scal" in owner.lower()):
             found.append((call, statement, source.part(call.args[0])))
-        elif not call.args and "opt" in owner.lower():
+        elif not call.args and (owner in optimizers or "opt" in owner.lower()):
             found.append((call, statement, owner))
     return found
 
 
 def scaler_name(source: Source) -> str | None:
-    for call in source.calls("unscale_", "update", "scale"):
-        if isinstance(call.func, ast.Attribute) and "scaler" in source.part(call.func.value).lower():
-            return source.part(call.func.value)
-    for call in source.calls("GradScaler"):
-        statement = source.alone(call)
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            return source.part(statement.targets[0])
-    return None
+    """As the training loop writes it, else as it was made."""
+    known = roles.scalers(source)
+    for call in source.calls("unscale_", "update", "scale", "step"):
+        if isinstance(call.func, ast.Attribute):
+            owner = source.part(call.func.value)
+            if owner in known or "scaler" in owner.lower():
+                return owner
+    return min(known) if known else None
 
 
 def model_name(source: Source, e: Evidence) -> str:

@@ -9,6 +9,8 @@ from nandoctor.patching.source import Source, last_name
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "Adamax", "ASGD", "LBFGS")
 PEAKS = ("max_lr", "base_lr")
+DEEP = 6  # names behind names
+LEAST, MOST = 1e-9, 1e4  # a factor beyond them is a mistake of its own
 
 
 def constructors(source: Source, e: Evidence) -> list[ast.Call]:
@@ -19,7 +21,7 @@ def constructors(source: Source, e: Evidence) -> list[ast.Call]:
 def learning_rate(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> bool:
     """Every number that the optimizer's lr, or a schedule's peak, is made of is multiplied; each once."""
     factor = wanted.get("factor")
-    if not isinstance(factor, (int, float)) or not 0 < factor < 1:
+    if not isinstance(factor, (int, float)) or not LEAST < factor < MOST or factor == 1:
         return False
     places: dict[tuple[int, int], ast.expr] = {}
     for call in [*constructors(source, e), *source.calls("OneCycleLR", "CyclicLR")]:
@@ -37,6 +39,18 @@ def learning_rate(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> boo
     return bool(done) and all(done)
 
 
+def batch_size(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> bool:
+    """Of the DataLoaders that give batches of the size that the trace has seen."""
+    to = wanted.get("to")
+    places: dict[tuple[int, int], ast.expr] = {}
+    for call in source.calls("DataLoader"):
+        told = [k.value for k in call.keywords if k.arg == "batch_size"] + call.args[1:2]
+        for value in told[:1]:
+            _collect(source, value, places)
+    now = [node for node in places.values() if isinstance(node, ast.Constant) and node.value == e.style.batch]
+    return isinstance(to, int) and bool(now) and all([source.swap(node, str(to)) for node in now])
+
+
 def _collect(source: Source, value: ast.expr, places: dict[tuple[int, int], ast.expr]) -> None:
     for node in _numbers(source, value, 0):
         places[node.lineno, node.col_offset] = node
@@ -51,7 +65,10 @@ def _numbers(source: Source, value: ast.expr, depth: int) -> Iterator[ast.expr]:
         # one factor alone: a name rather than the number beside it, which another product may share
         left = list(_numbers(source, value.left, depth))
         yield from (left if isinstance(value.left, ast.Constant) else left or _numbers(source, value.right, depth))
-    elif isinstance(value, (ast.Name, ast.Attribute)) and depth < 4:
+    elif isinstance(value, ast.Name) and depth < DEEP and (told := _told(source, value)):
+        for one in told:
+            yield from _numbers(source, one, depth + 1)
+    elif isinstance(value, (ast.Name, ast.Attribute)) and depth < DEEP:
         name = last_name(value)
         for node in ast.walk(source.tree):
             if isinstance(node, ast.Assign) and any(last_name(t) == name for t in node.targets):
@@ -69,6 +86,31 @@ def _numbers(source: Source, value: ast.expr, depth: int) -> Iterator[ast.expr]:
                     constant = isinstance(keyword.value, ast.Constant) and isinstance(value, ast.Attribute)
                     if keyword.arg == name and constant:
                         yield from _numbers(source, keyword.value, depth + 1)
+
+
+def _told(source: Source, name: ast.Name) -> list[ast.expr]:
+    """What the calls of the function around it give for a parameter, else its default."""
+    scope = source.scope(name)
+    if not isinstance(scope, ast.FunctionDef):
+        return []
+    arguments = [*scope.args.posonlyargs, *scope.args.args]
+    names = [a.arg for a in arguments]
+    named = [a.arg for a in scope.args.kwonlyargs]
+    if name.id not in names and name.id not in named:
+        return []
+    around = source.parents.get(scope)
+    own = around.name if isinstance(around, ast.ClassDef) and scope.name == "__init__" else scope.name
+    place = names.index(name.id) - (names[:1] in (["self"], ["cls"])) if name.id in names else -1
+    calls = [call for call in source.calls(own) if not any(isinstance(a, ast.Starred) for a in call.args)]
+    given: list[ast.expr] = []
+    for call in calls:
+        given += [k.value for k in call.keywords if k.arg == name.id]
+        given += call.args[place : place + 1] if place >= 0 else []
+    if given and len(given) == len(calls):
+        return given
+    defaults = [*zip(names[len(names) - len(scope.args.defaults) :], scope.args.defaults, strict=True)]
+    defaults += [(n, d) for n, d in zip(named, scope.args.kw_defaults, strict=True) if d is not None]
+    return [*given, *(default for parameter, default in defaults if parameter == name.id)]
 
 
 def optimizer_arguments(source: Source, e: Evidence, wanted: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nandoctor.diagnosis import Diagnosis
 from nandoctor.evidence.treated import helped, in_force
-from nandoctor.patching.edits import EDITS, Wanted, wanted_of
+from nandoctor.patching.choices import wanted_of
+from nandoctor.patching.edits import EDITS, Wanted
 from nandoctor.patching.source import Source, read_script
 
 
@@ -29,9 +30,8 @@ def edited(diagnosis: Diagnosis, folder: Path) -> tuple[list[Source], list[str]]
     sources = scripts(diagnosis, folder)
     by_hand: list[str] = []
     done = False
-    for wanted in cures(diagnosis):
-        edit = EDITS.get(str(wanted.get("kind")))
-        able = edit is not None and any([edit(source, diagnosis.evidence, wanted) for source in sources])
+    for alternatives in cures(diagnosis):
+        able = any(_made(wanted, sources, diagnosis) for wanted in alternatives)  # the first that can be done
         done = done or able
         if not able:
             by_hand += remedies(diagnosis)
@@ -40,7 +40,20 @@ def edited(diagnosis: Diagnosis, folder: Path) -> tuple[list[Source], list[str]]
     return sources, by_hand
 
 
-def cures(diagnosis: Diagnosis) -> Iterator[Wanted]:
+def _made(wanted: Wanted, sources: list[Source], diagnosis: Diagnosis) -> bool:
+    """An edit that ends halfway, or in what Python cannot read, is taken back."""
+    edit = EDITS.get(str(wanted.get("kind")))
+    done = False
+    for source in sources:
+        before = source.mark()
+        if edit is not None and edit(source, diagnosis.evidence, wanted) and source.sound():
+            done = True
+        else:
+            source.back(before)
+    return done
+
+
+def cures(diagnosis: Diagnosis) -> Iterator[list[Wanted]]:
     """What has helped while it ran; else what was still in force at the end; else what the verdict asks for."""
     actions = diagnosis.evidence.treated
     standing = [action for action in in_force(actions) if action.patch]
@@ -49,10 +62,10 @@ def cures(diagnosis: Diagnosis) -> Iterator[Wanted]:
     for action in proved or standing:
         if action.kind not in seen or action.kind == "operation":
             seen.add(action.kind)
-            yield action.patch
+            yield [action.patch]
     if not seen and not diagnosis.healthy:
         wanted = wanted_of(diagnosis.verdict, diagnosis.evidence)
-        if wanted is not None:
+        if wanted:
             yield wanted
 
 

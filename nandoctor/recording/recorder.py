@@ -23,6 +23,7 @@ from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
+MODE = {mode: number for number, mode in enumerate(MODES)}
 OTHER_DTYPE = DTYPES.index("other")
 LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
 MAX_PENDING = 4096  # rows: an evaluation loop of many batches is written in between, too
@@ -48,6 +49,7 @@ class Recorder:
         self._early_notes: list[tuple[str, dict[str, Any]]] = []
         self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
         self._subjects: dict[tuple[str, str, str, str], int] = {}
+        self._calls: dict[str, int] = {}
         self._by_key: dict[str, tuple[str, str, str, str]] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
@@ -64,7 +66,7 @@ class Recorder:
         shape = NO_SHAPE if like is None else self.shape(like.shape)
         dtype = 0 if like is None else DTYPE_ID.get(like.dtype, OTHER_DTYPE)
         self._rows.append(
-            (self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODES.index(mode), *stats)
+            (self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODE[mode], *stats)
         )
         if len(self._rows) >= MAX_PENDING:
             self.flush(final=False)
@@ -95,9 +97,9 @@ class Recorder:
         self._waiting.append((list(range(begin, begin + len(rows))), numbers))
 
     def shape(self, shape: torch.Size) -> int:
-        key = tuple(shape)
-        number = self._shapes.get(key)
+        number = self._shapes.get(shape)
         if number is None:
+            key = tuple(shape)
             number = len(self._shapes)
             if number >= NO_SHAPE:
                 return NO_SHAPE
@@ -118,6 +120,13 @@ class Recorder:
             self.note("subject", id=number, name=name, role=role, module=module, tensor=tensor)
         return number
 
+    def call(self, name: str, role: str = "call") -> int:
+        """The id of what happens at every step: loss, backward, step."""
+        number = self._calls.get(name)
+        if number is None:
+            number = self._calls[name] = self.subject(name, role)
+        return number
+
     def rename(self, key: str, name: str) -> None:
         """Another model came to be known: from here on, and for the rows before, this is called so."""
         identity = self._by_key.get(key)
@@ -129,14 +138,14 @@ class Recorder:
     # --- the clock -------------------------------------------------------------------------------------------
     def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:
         self.claim()
-        self.value("backward", self.subject("backward", "call"), loss_as_given, second=divisor)
+        self.value("backward", self.call("backward"), loss_as_given, second=divisor)
         self.batch += 1
         self.micro += 1
 
     def step_ends(self, skipped: bool = False) -> None:
         self.claim()
-        self.value("elapsed", self.subject("elapsed", "call"), time.monotonic() - self._started)
-        self.value("step", self.subject("step", "call"), 0.0 if skipped else 1.0)
+        self.value("elapsed", self.call("elapsed"), time.monotonic() - self._started)
+        self.value("step", self.call("step"), 0.0 if skipped else 1.0)
         self.step += 1
         self.micro = 0
         self.flush(final=False)

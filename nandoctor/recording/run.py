@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import _C, Tensor, nn
 
 from .incident import Incident, Place
@@ -63,7 +64,7 @@ class Reached:
     layer: Layer
     number: int
     bad: bool
-    dtype: str
+    dtype: torch.dtype
     largest: float = 0.0  # magnitude
 
 

@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import _C, Tensor
 
+try:
+    from . import kernel as kernel
+except ImportError:  # nandoctor was installed without a C compiler, or for another Python than the program's
+    kernel = None  # type: ignore[assignment]
+
 NOT_MEASURED = math.nan
 detach = torch._C.TensorBase.detach  # torch's own: Tensor.detach and Tensor.item are watched (probes/guards.py)
 item = torch._C.TensorBase.item
@@ -35,7 +40,7 @@ HERE = {"cpu"}  # types of devices whose numbers are read at once; a test takes 
 
 def away(tensor: Tensor) -> bool:
     """On an accelerator: reading it now would make the program wait."""
-    return tensor.device.type not in HERE
+    return not (tensor.is_cpu and "cpu" in HERE) and tensor.device.type not in HERE
 
 
 def measurable(tensor: Tensor) -> bool:
@@ -44,7 +49,7 @@ def measurable(tensor: Tensor) -> bool:
         tensor.dtype in _HALF_BYTES
         and tensor.layout is torch.strided
         and is_dense(tensor)
-        and tensor.device.type != "meta"
+        and not tensor.is_meta
         and tensor.numel() > 0
         and not tensor.is_nested
     )
@@ -119,6 +124,17 @@ def dense(x: Tensor) -> Tensor:
     return x.permute(order)
 
 
+# as kernel.c numbers them
+KERNEL_DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+
+
+def address(tensor: Tensor) -> int:
+    """Where kernel.c finds the elements of a measurable tensor in one piece; 0 where torch's kernels must read it."""
+    if kernel is None or not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_neg():
+        return 0
+    return tensor.data_ptr()
+
+
 def ends(tensor: Tensor) -> Tensor:
     """[low, high] on the tensor's device."""
     low, high = torch.aminmax(dense(detach(tensor)))
@@ -135,7 +151,11 @@ def on_device(tensor: Tensor) -> Tensor:
 
 def measure(tensor: Tensor) -> Stats:
     """Read a CPU tensor at once: deferring costs more than it saves there."""
-    x = dense(detach(tensor))
+    x = tensor if tensor.is_contiguous() else dense(detach(tensor))
+    place = address(x)
+    if place:
+        return Stats(*kernel.read(place, x.numel(), KERNEL_DTYPES[x.dtype]))
+    x = detach(x)
     low, high = torch.aminmax(x)
     return Stats(item(low), item(high), item(torch.linalg.vector_norm(x, dtype=_WIDER.get(x.dtype))))
 
@@ -158,18 +178,29 @@ def flushed(gradient: Tensor) -> tuple[float, float, float]:
     return float(zero), float(size.numel()), float(tiny - zero)
 
 
+def kernel_norms(tensors: list[Tensor], places: list[int]) -> list[float]:
+    """Of tensors that all have an address."""
+    wanted: list[int] = []
+    for tensor, place in zip(tensors, places, strict=True):
+        wanted += (place, tensor.numel(), KERNEL_DTYPES[tensor.dtype])
+    return kernel.norms(*wanted)
+
+
 def norms(tensors: list[Tensor]) -> list[float]:
     """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
+    places = [address(tensor) for tensor in tensors]
+    if all(places):
+        return kernel_norms(tensors, places)
     result = [0.0] * len(tensors)
     groups: dict[tuple[Any, Any], list[int]] = {}
-    for place, tensor in enumerate(tensors):
-        groups.setdefault((tensor.dtype, tensor.device), []).append(place)
-    for (dtype, _), places in groups.items():
-        members = [detach(tensors[place]) for place in places]
+    for number, tensor in enumerate(tensors):
+        groups.setdefault((tensor.dtype, tensor.device), []).append(number)
+    for (dtype, _), members_of in groups.items():
+        members = [detach(tensors[number]) for number in members_of]
         if dtype in (torch.float16, torch.bfloat16):
             found = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in members]
         else:
             found = list(torch._foreach_norm(members))
-        for place, norm in zip(places, torch.stack(found).tolist(), strict=True):
-            result[place] = norm
+        for number, norm in zip(members_of, torch.stack(found).tolist(), strict=True):
+            result[number] = norm
     return result

@@ -12,6 +12,7 @@ from nandoctor.evidence import (
     Dynamics,
     Evidence,
     Gradients,
+    Layout,
     Optimizer,
     Precision,
     Trained,
@@ -80,6 +81,7 @@ def patients() -> Iterator[Evidence]:
     yield replace(HEALTHY, trained=untrained, dynamics=seen(Dynamics, uphill=1.0))
     yield replace(HEALTHY, optimizer=replace(OPTIMIZER, lr=float("nan"), lr_finite=False))
     yield replace(HEALTHY, depth=seen(Depth, saturating=3, smallest_layer="fc1.weight", matrices=4, half=False))
+    yield replace(HEALTHY, layout=seen(Layout, parameters={"rnn.weight_hh_l8": (64, 16)}))
     yield Evidence(0, HEALTHY.incidents, HEALTHY.onset, HEALTHY.precision, HEALTHY.style)
 
 

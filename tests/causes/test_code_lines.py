@@ -66,7 +66,7 @@ def training(lr: float = 0.1) -> dict[str, Any]:
         accumulation_steps=4, num_classes=8, state={"w": x}, bn=model[1], dataset=[x], num_groups=2, channels=8,
         width=8, inputs=8, hidden=8, rnn=torch.nn.RNN(8, 8), block=layer, low=-1.0, high=1.0, ok=x > 0, safe=x,
         f=torch.log, a=x, b=x, p=x.abs(), features=8, limit=3.0, DataLoader=torch.utils.data.DataLoader,
-        Accelerator=Accelerator, accelerator=Accelerator(),
+        y=labels, criterion=torch.nn.functional.cross_entropy, Accelerator=Accelerator, accelerator=Accelerator(),
         SGD=torch.optim.SGD, Adam=torch.optim.Adam, AdamW=torch.optim.AdamW,
         Trainer=lambda *_, **__: None, TrainingArguments=lambda *_, **__: None, **SCHEDULES,
     )  # fmt: skip

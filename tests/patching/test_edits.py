@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from nandoctor.evidence import Accumulation
+from nandoctor.evidence import Accumulation, Layout
+from nandoctor.evidence.layout import First, Given
 from nandoctor.patching.edits import EDITS
 from nandoctor.patching.source import Source, read_script
 from tests.causes.patients import HEALTHY
@@ -55,7 +56,7 @@ def changed(text, kind, e=HEALTHY, **wanted):
     (LOOP, "drop-last", {},
      ["loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, drop_last=True)"]),
     (LOOP, "nan-to-num", {},
-     ["loss = criterion(model(torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)), y)"]),
+     ["x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)"]),
     (LOOP, "float32", {}, ['with torch.autocast("cpu", dtype=torch.bfloat16):']),
     (LOOP, "scaler-defaults", {}, ['scaler = torch.amp.GradScaler("cpu")', "scaler.update()"]),
     (PLAIN, "divide", {"by": 4.0}, ["(loss / 4).backward()"]),
@@ -65,6 +66,121 @@ def changed(text, kind, e=HEALTHY, **wanted):
 def test_a_cure_changes_these_lines(text, kind, wanted, lines):
     done, found = changed(text, kind, **wanted)
     assert done and found == lines
+
+
+def made_of(modules, parameters, inputs=(), **first):
+    shapes = {name: shape for name, (shape, *_) in parameters.items()}
+    begun = {name: First(shape, std, low, high, False) for name, (shape, std, low, high) in parameters.items()}
+    return replace(HEALTHY, layout=Layout(1, {"": "Net", **modules}, shapes, begun, tuple(inputs)), **first)
+
+
+NET = made_of({"body": "Sequential", "body.0": "Linear", "head": "Linear"}, {
+    "body.0.weight": ((32, 6), 0.2, -0.4, 0.4), "body.0.bias": ((32,), 9.0, -9.0, -9.0),
+    "pos": ((4, 32), 300.0, -900.0, 900.0),
+    "head.weight": ((3, 32), 90.0, -300.0, 300.0), "head.bias": ((3,), 0.1, -0.2, 0.2),
+}, [Given("0", (64, 6), 3.0, True)])  # fmt: skip
+TRAINER = """import torch
+class Trainer:
+    def __init__(self, net, lr=1e-6):
+        self.net = net
+        self.opt = torch.optim.Adam(self.net.parameters(), lr=lr)
+    def fit(self, data):
+        for x, y in data:
+            loss = torch.nn.functional.mse_loss(self.net(x), y)
+            loss.backward()
+            self.opt.step()
+"""
+LIGHTNING = """import torch
+import lightning as L
+class Net(L.LightningModule):
+    def training_step(self, batch, number):
+        x, y = batch
+        return torch.nn.functional.cross_entropy(self(x), y)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+HELPER = """import torch
+def make(parameters, lr):
+    return torch.optim.SGD(parameters, lr=lr)
+def main():
+    model = Net()
+    algorithm = make(model.parameters(), 0.1)
+"""
+
+
+@pytest.mark.parametrize("text, root", [
+    (TRAINER, "self.net"), (LIGHTNING, "self"), (HELPER, "model"), ("import torch\n" + PLAIN, "model"),
+    ("import torch\n" + PLAIN.replace("model.parameters()", "model.head.parameters()"), "model"),
+])  # fmt: skip
+def test_layers_beyond_every_rule_are_drawn_again_where_the_model_is_complete(text, root):
+    done, found = changed(text, "first-weights", NET)
+    assert done and found == [
+        f"{root}.body[0].reset_parameters()", f"{root}.head.reset_parameters()",
+        f"torch.nn.init.normal_({root}.pos, std=0.02)",
+    ]  # fmt: skip
+
+
+def test_weights_that_came_from_a_checkpoint_are_not_drawn_again():
+    loaded = replace(NET, weights=replace(HEALTHY.weights, checkpoint_loads=((0, "load_state_dict"),)))
+    assert changed(HELPER, "first-weights", loaded) == (False, [])
+
+
+def test_two_models_are_left_to_the_person():
+    two = replace(NET, layout=replace(NET.layout, models=2))
+    assert changed(HELPER, "first-weights", two) == (False, [])
+
+
+@pytest.mark.parametrize("text, kind, wanted, lines", [
+    (TRAINER, "lr", {"factor": 100.0}, ["def __init__(self, net, lr=0.0001):"]),
+    (TRAINER, "nan-to-num", {},
+     ["x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)"]),
+    (TRAINER, "in-range", {"limit": 9.0}, ["x = x.clamp(-9, 9)"]),
+    (TRAINER, "zero-grad", {}, ["self.opt.zero_grad()"]),
+    ("import torch\n" + PLAIN.replace("model.parameters()", "model.head.parameters()"), "all-parameters", {},
+     ["optimizer = torch.optim.SGD(model.parameters(), 0.5)"]),
+    ("import torch\n" + PLAIN.replace("(x), y", "(x.flip(0)), y"), "aligned", {}, ["loss = criterion(model(x), y)"]),
+    ("for p in net.parameters():\n    p.requires_grad = False\n", "thawed", {}, ["p.requires_grad = True"]),
+    ("(-loss).backward()\n", "downhill", {}, ["(loss).backward()"]),
+    ("s = torch.optim.lr_scheduler.StepLR(o, 1, 0.1)\n", "steady", {},
+     ["s = torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1.0)"]),
+    ("loader = DataLoader(data, 8, shuffle=False)\n", "shuffle", {}, ["loader = DataLoader(data, 8, shuffle=True)"]),
+    ("rnn = nn.LSTM(8, 16, num_layers=9)\n", "shallower", {}, ["rnn = nn.LSTM(8, 16, num_layers=2)"]),
+    ("model = Net().bfloat16()\nx = x.to(torch.bfloat16)\n", "full-weights", {},
+     ["model = Net()", "x = x.to(torch.float32)"]),
+    ("import torch\n" + PLAIN, "loss-scale", {},
+     ['scaler = torch.amp.GradScaler("cpu")', "scaler.scale(loss).backward()", "scaler.step(optimizer)",
+      "scaler.update()"]),
+])  # fmt: skip
+def test_the_edits_of_other_causes(text, kind, wanted, lines):
+    done, found = changed(text, kind, NET, **wanted)
+    assert done and found == lines
+
+
+OUTPUT = """class Net(nn.Module):
+    def forward(self, x):
+        h = torch.sigmoid(self.fc1(x))
+        gate = torch.sigmoid(self.fc2(h)) * h
+        return torch.sigmoid(self.out(gate))
+"""
+
+
+def test_gates_and_outputs_stay_sigmoids():
+    assert changed(OUTPUT, "unsaturated") == (True, ["h = torch.relu(self.fc1(x))"])
+    assert changed("net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())\n", "unsaturated") == (False, [])
+
+
+def test_a_permutation_of_both_sides_is_no_mistake():
+    both = PLAIN.replace("(x), y", "(x[torch.randperm(8)]), y[torch.randperm(8)]")
+    assert changed(both, "aligned", NET) == (False, [])
+
+
+def test_an_edit_that_python_could_not_read_is_taken_back():
+    source = Source("train.py", "x = 1\n")
+    mark = source.mark()
+    source.replaced[1] = "x = = 1"
+    assert not source.sound()
+    source.back(mark)
+    assert source.sound() and source.changed() == ["x = 1"]
 
 
 def test_a_clip_is_put_before_the_step_where_there_is_none():

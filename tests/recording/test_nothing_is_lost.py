@@ -87,18 +87,21 @@ def test_a_killed_recording_is_finished_by_the_next_command(tmp_path, finish):
 
 
 def test_a_failing_probe_is_noted_and_the_training_goes_on(tmp_path):
-    broken = "import torch\ndef broken(*a, **k): raise RuntimeError('no aminmax today')\ntorch.aminmax = broken\n"
+    broken = (
+        "import sys, torch\ndef broken(tensor): raise RuntimeError('no reading today')\n"
+        "sys.modules['_nandoctor.recording.probes.forward'].measure = broken\n"
+    )
     recording = start(tmp_path, 30, broken + TRAINING)
     output, messages = recording.communicate()
     assert recording.returncode == 0
     assert output.splitlines() == [str(step) for step in range(30)]
-    assert "forward probe failed" in messages and "no aminmax today" in messages
+    assert "forward probe failed" in messages and "no reading today" in messages
     rows = nandoctor.read_trace(tmp_path / "run.parquet")
     assert (rows.kind == "loss").sum() == 30
     report = subprocess.run(
         [sys.executable, "-m", "nandoctor", "diagnose", "--full"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert "no aminmax today" in report.stdout
+    assert "no reading today" in report.stdout
 
 
 def test_a_training_in_a_forked_child_is_left_alone(tmp_path):

@@ -17,6 +17,7 @@ TOO_HOT = 3.0  # more than the guide's own divisors, 10 and 20, bring to 1 to 3 
 SLOW, TRY = 1e-4, 2e-4  # "stable, converging slowly", "stable throughout: may try"
 AIM = 1e-3  # update ratio of a run that learns: between p10 and p90 of healthy ones (0.0005 to 0.0041)
 MOST = 1000.0  # a raise beyond it is a guess
+HIGHEST = {True: 0.01, False: 1.0}  # of an adaptive optimizer, of SGD: beyond it no rate is too low
 SLOWLY = 2.0  # 5e-5 -> 1e-4 and 1e-4 -> 2e-4 both double
 
 
@@ -39,6 +40,12 @@ def _lowered(e: Evidence, lr: float, new: float, why: str) -> Remedy:
         raised = f"; the schedule's peak {num(peak)} by the same factor" if peak is not None and peak > lr else ""
         return _lower(e, f"lr {change}{raised}", code_lines.scaled_rates(e, rounded(new / lr)))
     return _lower(e, f"lr {change}", code_lines.optimizer(e, new))
+
+
+def lowered(e: Evidence) -> float | None:
+    """What lower_lr advises; None where the run's rate is not known."""
+    lr = rate(e)
+    return None if lr is None else _target(e, lr)[0]
 
 
 def _lower(e: Evidence, change: str, code: str) -> Remedy:
@@ -83,7 +90,7 @@ def _when(e: Evidence) -> tuple[bool, str]:
 def higher_lr(e: Evidence) -> Remedy:
     """For a run that is stable and converges slowly, or not at all."""
     lr = rate(e)
-    if lr is not None and of_the_guides_order(lr) and lr < SLOW:
+    if lr is not None and of_the_guides_order(lr) and lr < SLOW and lr * _raise_by(e) <= SLOW:
         return _raised(e, lr, SLOW, "stable, converging slowly: 1e-4", "stable, converging slowly")
     if lr is not None and of_the_guides_order(lr) and lr < TRY and not _hardly_moves(e):
         return try_higher(e)
@@ -95,6 +102,14 @@ def higher_lr(e: Evidence) -> Remedy:
     return _raised(e, lr, rounded(lr * factor), why, "stable, converging slowly")
 
 
+def raised(e: Evidence) -> float | None:
+    """What higher_lr advises; None where the run's rate is not known, or updates have their usual size."""
+    lr = rate(e)
+    new = None if lr is None or not _hardly_moves(e) else rounded(lr * _raise_by(e))
+    highest = HIGHEST[e.optimizer is not None and e.optimizer.adaptive]
+    return new if new is not None and new <= highest else None  # then the gradient is small, not the rate
+
+
 def try_higher(e: Evidence) -> Remedy:
     """For a run that was stable throughout."""
     lr = rate(e)
@@ -104,14 +119,21 @@ def try_higher(e: Evidence) -> Remedy:
     return _raised(e, lr, TRY, "stable throughout: may try 2e-4", "stable throughout")
 
 
+def _moves(e: Evidence) -> float | None:
+    """Update against weight before onset; of a run without one, at the start."""
+    if e.optimizer is None:
+        return None
+    return e.optimizer.update_ratio if e.optimizer.update_ratio is not None else e.optimizer.update_ratio_first
+
+
 def _hardly_moves(e: Evidence) -> bool:
-    ratio = e.optimizer.update_ratio if e.optimizer else None
+    ratio = _moves(e)
     return ratio is not None and ratio < AIM / 10
 
 
 def _raise_by(e: Evidence) -> float:
     """Towards updates of a thousandth of the weights; twice where their size is not known or ordinary."""
-    ratio = e.optimizer.update_ratio if e.optimizer else None
+    ratio = _moves(e)
     if ratio is None or not ratio > 0:
         return SLOWLY
     return min(MOST, max(SLOWLY, rounded(AIM / ratio)))

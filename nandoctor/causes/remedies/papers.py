@@ -137,6 +137,19 @@ def layer_norm(e: Evidence) -> Remedy:
     return Remedy("Normalise between the layers", change, "ba-2016", None, code)
 
 
+def fewer_layers(e: Evidence) -> Remedy:
+    """Of a plain recurrent stack: a deep one without ways past its layers trains worse than a shallow one."""
+    change = f"num_layers {stacked(e)} -> 2: plain stacks train the worse, the deeper they are; or add x + layer(x)"
+    return Remedy("Stack fewer layers", change, "he-2016", None, "rnn = torch.nn.LSTM(inputs, hidden, num_layers=2)")
+
+
+def stacked(e: Evidence) -> int:
+    """Layers of the deepest nn.LSTM, GRU or RNN; 0 where there is none."""
+    names = e.layout.parameters if e.layout is not None else ()
+    found = [name.rpartition("weight_hh_l")[2] for name in names if "weight_hh_l" in name]
+    return max((int(number) + 1 for number in found if number.isdecimal()), default=0)
+
+
 def gated(e: Evidence) -> Remedy:
     length = e.gradients.usual_length if e.gradients else None
     seen = f" (usually {num(length)} steps here)" if length is not None and length > 1 else ""

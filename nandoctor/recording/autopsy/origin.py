@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..incident import Incident, Operand, Place
@@ -176,9 +177,9 @@ class Origin:
         layer: Layer | None = None
         if worse is not None and worse > 0:
             before = trail[worse - 1]
-            layer, incident.dtype = before.layer, trail[worse].dtype
-            if before.largest < (HALF_HUGE if before.dtype == "float16" else HUGE):
-                incident.operands = [Operand("gradient", before.dtype, [], -before.largest, before.largest)]
+            layer, incident.dtype = before.layer, word(trail[worse].dtype)
+            if before.largest < (HALF_HUGE if before.dtype is torch.float16 else HUGE):
+                incident.operands = [Operand("gradient", word(before.dtype), [], -before.largest, before.largest)]
                 incident.unknown = (
                     f"the gradient that reached {layer.name} was finite and ordinary (at most {before.largest:.3g}), "
                     f"the next one, at {trail[worse].layer.name}, was not: an operation between the two made it, and "
@@ -276,6 +277,10 @@ MODULE_OPERATIONS = {
     "CrossEntropyLoss": "cross_entropy", "MSELoss": "mse_loss", "BCELoss": "binary_cross_entropy",
     "RMSNorm": "rms_norm", "Embedding": "embedding", "LSTMCell": "lstm_cell", "GRUCell": "gru_cell",
 }  # fmt: skip
+
+
+def word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _dtype(node: Any) -> str | None:

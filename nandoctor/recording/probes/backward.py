@@ -34,8 +34,9 @@ def gradient(
         recorder.add_later("output_gradient", subject, tensor, flags, run.mode, number)
         return
     stats = measure(tensor)
-    recorder.add("output_gradient", subject, stats, tensor, flags | (BAD if stats.bad else 0), run.mode, number)
+    bad = stats.bad
+    recorder.add("output_gradient", subject, stats, tensor, flags | (BAD if bad else 0), run.mode, number)
     largest = max(abs(stats.low), abs(stats.high))
     if tensor.dtype in SMALLEST_NORMAL and looking(recorder):
         recorder.add("flush", subject, flushed(tensor), tensor, flags, run.mode, number)
-    run.trail.append(Reached(layer, number, stats.bad, str(tensor.dtype).removeprefix("torch."), largest))
+    run.trail.append(Reached(layer, number, bad, tensor.dtype, largest))

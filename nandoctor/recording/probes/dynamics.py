@@ -1,7 +1,7 @@
 """How gradients turn from step to step and how the loss bends along an update, from sampled elements (E13, E14, E18).
 
 The samples of all parameters are one vector; an element stands for as many as it was taken out of. A product of two
-steps' vectors costs a microsecond; they are never more than 2,048 elements for each parameter.
+steps' vectors costs microseconds; they are never more than 2,048 elements for each parameter.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..run import Run
+from ..samples import Samples, products
 from ..stats import detach, local
 
 DENOMINATORS = ("exp_avg_sq", "square_avg", "sum")  # state of Adam, RMSprop, Adagrad: the square of the denominator
@@ -22,9 +23,8 @@ DENOMINATORS = ("exp_avg_sq", "square_avg", "sum")  # state of Adam, RMSprop, Ad
 class Sampled:
     """Of one optimizer: what the last steps left."""
 
-    key: tuple[int, ...]  # the parameters that it is made of
-    weight: Tensor  # how many elements each sampled one stands for
-    gradient: Tensor
+    gradient: Samples
+    own: float  # product of the gradient with itself
     moved: Tensor | None = None  # the last update
 
 
@@ -33,45 +33,35 @@ class Dynamics:
         self.run = run
         self.kept: weakref.WeakKeyDictionary[Any, Sampled] = weakref.WeakKeyDictionary()
 
-    def gradients(self, optimizer: Any, number: int, parts: list[tuple[int, Tensor, int]], scale: float) -> None:
-        """parts: identity of the parameter, sample of its gradient, elements that each sampled one stands for."""
+    def gradients(self, optimizer: Any, number: int, samples: Samples, strides: list[int], scale: float) -> None:
+        """samples: of the gradients; strides: how many elements each sampled one stands for."""
         run = self.run
-        parts = [part for part in parts if part[1].device == parts[0][1].device]
-        if not parts:
-            return
-        vector = torch.cat([sample for _, sample, _ in parts]).float()
+        vector = samples.vector
         if scale != 1.0:
             vector /= scale
-        key = tuple(identity for identity, _, _ in parts)
         kept = self.kept.get(optimizer)
-        if kept is None or kept.key != key or kept.gradient.numel() != vector.numel():
-            weight = torch.cat([torch.full((sample.numel(),), float(stride)) for _, sample, stride in parts])
-            self.kept[optimizer] = Sampled(key, weight.to(vector.device), vector)
+        if kept is None or not samples.like(kept.gradient):
+            self.kept[optimizer] = Sampled(samples, products([(vector, vector)], samples.lengths, strides)[0])
             return
-        before, kept.gradient, moved, kept.moved = kept.gradient, vector, kept.moved, None
-        weighted = vector * kept.weight
-        numbers = [torch.dot(weighted, vector), torch.dot(before * kept.weight, before), torch.dot(weighted, before)]
-        if moved is not None and moved.numel() == vector.numel():
-            weighted = moved * kept.weight
-            numbers += [torch.dot(weighted, before), torch.dot(weighted, vector - before)]
-        found = torch.stack(numbers).tolist()
+        before, moved = kept.gradient.vector, kept.moved
+        pairs = [(vector, vector), (vector, before)]
+        if moved is not None:
+            pairs += [(moved, before), (moved, vector - before)]
+        found = products(pairs, samples.lengths, strides)
+        size = math.sqrt(abs(found[0])) * math.sqrt(abs(kept.own))
+        kept.gradient, kept.own, kept.moved = samples, found[0], None
         subject = run.recorder.subject(f"{number}", "optimizer")
-        size = math.sqrt(abs(found[0])) * math.sqrt(abs(found[1]))
         if size > 0 and math.isfinite(size):
-            run.recorder.value("gradient_cosine", subject, found[2] / size)
-        if len(found) == 5 and found[3] and math.isfinite(found[3]) and math.isfinite(found[4]):
-            row = (found[3], 0.0, found[4] / (-2 * found[3]))
+            run.recorder.value("gradient_cosine", subject, found[1] / size)
+        if len(found) == 4 and found[2] and math.isfinite(found[2]) and math.isfinite(found[3]):
+            row = (found[2], 0.0, found[3] / (-2 * found[2]))
             run.recorder.add("curvature", subject, row)
 
-    def moved(self, optimizer: Any, parts: list[tuple[int, Tensor]]) -> None:
-        """The update of the step that just ended, from the same elements."""
+    def moved(self, optimizer: Any, before: Samples, after: Samples) -> None:
+        """The weights around the step that just ended, by the same elements."""
         kept = self.kept.get(optimizer)
-        if kept is None:
-            return
-        by_parameter = dict(parts)
-        wanted = [by_parameter.get(identity) for identity in kept.key]
-        if all(part is not None for part in wanted):
-            kept.moved = torch.cat([part for part in wanted if part is not None]).float()
+        if kept is not None and before.like(kept.gradient):
+            kept.moved = after.vector - before.vector
 
     def look(
         self, optimizer: Any, parameter: Tensor, subject: int, gradient: Tensor, update: Tensor, stride: int,

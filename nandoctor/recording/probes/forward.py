@@ -166,26 +166,28 @@ def record_leaf(
         recorder.value("batchnorm_count", run.subject(layer), float(count), 0 if graph else NO_GRAD)
     wanted = recorder.settings.wants(layer.name)
     flags = 0 if graph else NO_GRAD
-    for path, tensor in tensors(output):
+    for path, tensor in (("", output),) if type(output) is Tensor else tensors(output):
         if not measurable(tensor):
             continue
-        if wanted and away(tensor):
-            recorder.add_later("activation", run.subject(layer, path), tensor, flags, run.mode, number)
+        if away(tensor):
+            if wanted:
+                recorder.add_later("activation", run.subject(layer, path), tensor, flags, run.mode, number)
         else:
             stats = measure(tensor)
+            bad = stats.bad
             if wanted:
                 recorder.add(
                     "activation", run.subject(layer, path), stats, tensor,
-                    flags | (BAD if stats.bad else 0), run.mode, number,
+                    flags | (BAD if bad else 0), run.mode, number,
                 )  # fmt: skip
-            run.last_output = (weakref.ref(tensor), stats.bad)
-            if stats.bad:
+            run.last_output = (weakref.ref(tensor), bad)
+            if bad:
                 recorder.nonfinite_detail(run.subject(layer, path), tensor, run.mode, number)
                 if len(run.births) < 16:
                     run.births.append(leaf_birth(module, layer, args, kwargs, tensor, start, end))
         if graph and tensor.grad_fn is not None:
             if not away(tensor):
-                run.flags[tensor.grad_fn._sequence_nr()] = stats.bad
+                run.flags[tensor.grad_fn._sequence_nr()] = bad
             if wanted:
                 watch_gradient(run, layer, path, number, tensor)
 

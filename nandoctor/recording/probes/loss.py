@@ -66,7 +66,7 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     value = run.scaled_losses.get(id(whole), given)
     recorder.governor.loss(value)
     alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
-    recorder.value("loss", recorder.subject("loss", "loss"), value)
+    recorder.value("loss", recorder.call("loss", "loss"), value)
     labels.look(run, whole)
     targets.look(run, whole)
     recorder.backward_begins(given, divisor(whole))

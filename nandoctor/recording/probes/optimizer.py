@@ -27,6 +27,7 @@ class Optimizers:
         self.run, self.alarms, self.weights = run, alarms, weights
         self.thin = Thin(run, weights)
         self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.groups: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()  # subjects of their rates
         self.said: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # hyperparameters as last noted
         self.seen = 0
         self.stepped = 0  # steps that were seen, for GradScaler.step
@@ -48,7 +49,8 @@ class Optimizers:
         if not with_closure(args, kwargs):  # else the gradients are made within the step
             self._gradients(optimizer, watched)
             self._never_cleared(optimizer)
-        self.weights.before(watched, with_closure(args, kwargs))  # Lightning's first gradients come within the step
+        # Lightning's first gradients come within the step
+        self.weights.before(optimizer, watched, with_closure(args, kwargs))
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
@@ -83,11 +85,17 @@ class Optimizers:
         self.ends()
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> None:
-        recorder, number = self.run.recorder, self.number(optimizer)
-        for place, group in enumerate(optimizer.param_groups):
+        recorder = self.run.recorder
+        subjects = self.groups.get(optimizer, [])
+        if len(subjects) != len(optimizer.param_groups):
+            number = self.number(optimizer)
+            subjects = self.groups[optimizer] = [
+                recorder.subject(f"{number}.{place}", "optimizer") for place in range(len(optimizer.param_groups))
+            ]
+        for subject, group in zip(subjects, optimizer.param_groups, strict=True):
             lr = group.get("lr")
             if lr is not None:
-                recorder.value("learning_rate", recorder.subject(f"{number}.{place}", "optimizer"), float(lr))
+                recorder.value("learning_rate", subject, float(lr))
 
     def _thin_gradients(self, optimizer: torch.optim.Optimizer) -> bool:
         """All that is read of the gradients at a step that is not recorded whole; False where it takes more."""

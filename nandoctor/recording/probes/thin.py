@@ -1,4 +1,4 @@
-"""What is read at a step that is not recorded whole: the norms of all gradients, by one kernel."""
+"""What is read at a step that is not recorded whole: the norms of all gradients, in one go."""
 
 import math
 import weakref
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, SCALED
 from ..run import Run
-from ..stats import away, local, norms, plain
+from ..stats import address, away, kernel_norms, local, norms, plain
 from .weights import Watched, Weights
 
 GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
@@ -46,46 +46,49 @@ class Thin:
             plan = self.plans[optimizer] = self._plan(entry[1], number)
         if not plan.readable:
             return math.nan
-        gradients, rows = [p.grad for p in parameters], plan.rows
-        if plan.wrapped:
-            gradients = [local(g) if g is not None else None for g in gradients]
+        found = [(row, grad) for row, p in zip(plan.rows, parameters, strict=True) if (grad := p.grad) is not None]
+        rows = [row for row, _ in found]
+        gradients = [local(grad) if plan.wrapped else grad for _, grad in found]
+        if not gradients:
+            self.run.recorder.value("gradient_norm", plan.total, 0.0)
+            return 0.0
         try:
-            found = torch.stack(torch._foreach_norm(gradients))
-        except TypeError:  # some have no gradient; looked for only then, for this runs at every step
-            rows = [row for row, g in zip(rows, gradients, strict=True) if g is not None]
-            gradients = [g for g in gradients if g is not None]
-            if not gradients:
-                self.run.recorder.value("gradient_norm", plan.total, 0.0)
-                return 0.0
-            try:
-                found = torch.stack(torch._foreach_norm(gradients))
-            except RuntimeError:
-                return math.nan
+            places = [address(grad) for grad in gradients]
+            if all(places):
+                return self._written(kernel_norms(gradients, places), rows, plan.total)
+            sizes = torch.stack(torch._foreach_norm(gradients))
         except RuntimeError:  # sparse, or on several devices
             return math.nan
-        return self._norms(found, rows, plan.total)
-
-    def _norms(self, found: Tensor, rows: list[tuple[int, int, bool]], total_of: int) -> float | None:
-        recorder, run = self.run.recorder, self.run
-        step = recorder.step
-        flags = NORM_ONLY | (CLIPPED if run.clipped else 0)
-        flags |= SCALED if run.scale is not None and not run.unscaled else 0
-        if away(found):
-            wanted = [place for place, row in enumerate(rows) if row[2]]
-            numbers = torch.cat([found, torch.linalg.vector_norm(found).reshape(1)])[[*wanted, len(rows)]]
-            made = [(step, *rows[p][:2], 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, 0.0) for p in wanted]
-            made.append((step, total_of, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0))
-            recorder.rows_later(made, torch.nn.functional.pad(numbers.unsqueeze(1), (2, 0)))
+        if away(sizes):
+            self._later(sizes, rows, plan.total)
             return None
-        held = found.tolist()
-        total = math.sqrt(sum([norm * norm for norm in held]))
-        if math.isfinite(total):
-            recorder.rows([
-                (step, subject, shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm)
-                for (subject, shape, wanted), norm in zip(rows, held, strict=True) if wanted
-            ])  # fmt: skip
-            recorder.value("gradient_norm", total_of, total)
-        return total if math.isfinite(total) else math.nan
+        return self._written(sizes.tolist(), rows, plan.total)
+
+    def _flags(self) -> int:
+        run = self.run
+        scaled = run.scale is not None and not run.unscaled
+        return NORM_ONLY | (CLIPPED if run.clipped else 0) | (SCALED if scaled else 0)
+
+    def _later(self, sizes: Tensor, rows: list[tuple[int, int, bool]], total_of: int) -> None:
+        step, flags = self.run.recorder.step, self._flags()
+        wanted = [place for place, row in enumerate(rows) if row[2]]
+        numbers = torch.cat([sizes, torch.linalg.vector_norm(sizes).reshape(1)])[[*wanted, len(rows)]]
+        made = [(step, *rows[p][:2], 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, 0.0) for p in wanted]
+        made.append((step, total_of, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0))
+        self.run.recorder.rows_later(made, torch.nn.functional.pad(numbers.unsqueeze(1), (2, 0)))
+
+    def _written(self, sizes: list[float], rows: list[tuple[int, int, bool]], total_of: int) -> float:
+        recorder = self.run.recorder
+        total = math.sqrt(sum([norm * norm for norm in sizes]))
+        if not math.isfinite(total):
+            return math.nan
+        step, flags = recorder.step, self._flags()
+        recorder.rows([
+            (step, subject, shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm)
+            for (subject, shape, wanted), norm in zip(rows, sizes, strict=True) if wanted
+        ])  # fmt: skip
+        recorder.value("gradient_norm", total_of, total)
+        return total
 
     def _plan(self, watched: list[Watched], number: int) -> Plan:
         recorder = self.run.recorder

@@ -12,6 +12,7 @@ from ...trace.schema import BAD, CLIPPED, NORM_ONLY, SAMPLED, SCALED
 from ..looks import looking
 from ..names import class_name
 from ..run import Run
+from ..samples import Samples, differences, gather, sizes
 from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, norms, plain
 from .dynamics import Dynamics, epsilons
 from .units import Units
@@ -31,10 +32,8 @@ class Watched:
     weight: int  # subject ids
     wanted: bool
     stride: int
-    before: Tensor | None = None
     gradient: Tensor | None = None  # sample of the gradient that this step uses
-    left: float | None = None  # norm of the sample after the last step
-    sampled: Tensor | None = None  # `before`, kept after the step of an alarm
+    sampled: Tensor | None = None  # sample of the weight before the step of an alarm
 
     @property
     def parameter(self) -> Tensor:
@@ -51,6 +50,10 @@ class Weights:
         default_factory=weakref.WeakKeyDictionary
     )  # by optimizer
     bad_after_step: bool = False
+    taken: list[Samples] = field(default_factory=list)  # of the weights before the step that runs, one for each device
+    left: "weakref.WeakKeyDictionary[Any, list[Samples]]" = field(
+        default_factory=weakref.WeakKeyDictionary
+    )  # by optimizer: of the weights after its last step
 
     def __post_init__(self) -> None:
         self.dynamics = Dynamics(self.run)
@@ -101,7 +104,9 @@ class Weights:
     def forget(self) -> None:
         """Steps pass that are not recorded whole: what was kept for the next one is out of date."""
         for w in self.alive():
-            w.before = w.gradient = w.left = None
+            w.gradient = None
+        self.taken = []
+        self.left.clear()
         self.dynamics.kept.clear()
 
     # --- around a step ---------------------------------------------------------------------------------------
@@ -116,6 +121,7 @@ class Weights:
         look = looking(recorder)
         total = 0.0
         bad = False
+        usable = []
         for (w, grad), norm in zip(pairs, norms([g for _, g in pairs]), strict=True):
             norm = norm / scale if scale else norm
             total += norm * norm
@@ -128,33 +134,49 @@ class Weights:
             if broken:
                 recorder.nonfinite_detail(w.weight, grad)
             w.gradient = None
-            if w.wanted and not broken and grad.shape == local(w.parameter).shape:
-                w.gradient = detach(grad).reshape(-1)[:: w.stride]
-                if look:
-                    self._look_at_gradient(w, grad)
+            if not broken and w.wanted and grad.shape == local(w.parameter).shape:
+                usable.append((w, grad))
         if not bad and optimizer is not None:
-            parts = [(id(w), w.gradient, w.stride) for w, _ in pairs if w.gradient is not None]
-            self.dynamics.gradients(optimizer, number, parts, scale or (run.scale if scaled and run.scale else 1.0))
+            self._sampled(optimizer, number, usable, scale or (run.scale if scaled and run.scale else 1.0), look)
         return math.sqrt(total) if math.isfinite(total) else total, not bad
+
+    def _sampled(
+        self, optimizer: torch.optim.Optimizer, number: int, usable: list[tuple[Watched, Tensor]], scale: float,
+        look: bool,
+    ) -> None:  # fmt: skip
+        found = gather([(id(w), grad, w.stride) for w, grad in usable])
+        by_id = {id(w): (w, grad) for w, grad in usable}
+        for samples in found[:1]:
+            self.dynamics.gradients(optimizer, number, samples, [by_id[key][0].stride for key in samples.keys], scale)
+        for samples in found if look else []:
+            for key, part in zip(samples.keys, samples.parts(), strict=True):
+                w, grad = by_id[key]
+                w.gradient = part
+                self._look_at_gradient(w, grad)
 
     def _look_at_gradient(self, w: Watched, gradient: Tensor) -> None:
         self.units.gradient(w.weight, gradient)
-        if gradient.dtype in SMALLEST_NORMAL and w.gradient is not None:
-            self.run.recorder.add("flush", w.weight, flushed(w.gradient), gradient)
+        if gradient.dtype in SMALLEST_NORMAL:
+            sample = detach(gradient).reshape(-1)[:: w.stride]
+            self.run.recorder.add("flush", w.weight, flushed(sample), gradient)
 
-    def before(self, watched: list[Watched], closure: bool = False) -> None:
+    def before(self, optimizer: torch.optim.Optimizer, watched: list[Watched], closure: bool = False) -> None:
         """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
-        wanted = [w for w in watched if w.wanted and measurable(local(w.parameter))]
-        taken = [w for w in wanted if closure or w.parameter.grad is not None]
-        for w in taken:
-            w.before = _sample(w).clone()
-        for w, norm in zip(taken, norms([w.before for w in taken if w.before is not None]), strict=True):
-            if w.left is None or norm == w.left:
-                continue
-            change = abs(norm - w.left) / w.left if w.left else norm
+        held = [(w, w.parameter) for w in watched if w.wanted]
+        self.taken = gather([
+            (id(w), own, w.stride) for w, p in held
+            if (closure or p.grad is not None) and measurable(own := local(p))
+        ])  # fmt: skip
+        for taken, left in zip(self.taken, self.left.get(optimizer, ()), strict=False):
+            if taken.like(left) and not torch.equal(taken.vector, left.vector):
+                self._written_to(taken, left, {id(w): w for w, _ in held})
+
+    def _written_to(self, taken: Samples, left: Samples, by_id: dict[int, Watched]) -> None:
+        for key, norm, before in zip(taken.keys, sizes(taken), sizes(left), strict=True):
+            change = abs(norm - before) / before if before else norm
             # a checkpoint that is loaded changes weights by right, but not many times over
             if change > (ROUNDING if self.run.foreign is None else FAR_OFF):
-                self.run.recorder.value("foreign_write", w.weight, change)
+                self.run.recorder.value("foreign_write", by_id[key].weight, change)
 
     def after(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> list[Watched]:
         """Rows for weights and updates; returns the parameters that are not finite now."""
@@ -162,45 +184,57 @@ class Weights:
         look = looking(recorder)
         held = [(w, value) for w in watched if (value := plain(w.parameter)) is not None]
         broken = []
-        for (w, value), norm in zip(held, norms([detach(value) for _, value in held]), strict=True):
+        for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
             bad = not math.isfinite(norm) and is_bad(w.parameter)
             if bad:
                 broken.append(w)
-                w.sampled = w.before
             if w.wanted:
                 low, high = (item(end) for end in ends(value)) if bad else (0.0, 0.0)
                 recorder.add("weight", w.weight, (low, high, norm), value, NORM_ONLY | (BAD if bad else 0))
             if bad and not self.bad_after_step:
                 recorder.nonfinite_detail(w.weight, value)
-        moved = [(w, w.before) for w, _ in held if w.before is not None]
-        if moved:
-            samples = [_sample(w) for w, _ in moved]
-            for (w, _), norm in zip(moved, norms(samples), strict=True):
-                w.left = norm
-            deltas = list(torch._foreach_sub(samples, [before for _, before in moved]))
-            for (w, before), delta, norm in zip(moved, deltas, norms(deltas), strict=True):
-                # an update that is not finite shows in the weight
-                share = math.sqrt(local(w.parameter).numel() / max(before.numel(), 1))
-                flags = (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
-                low, high = (item(end) for end in ends(delta)) if look else (0.0, 0.0)
-                flags |= 0 if look else NORM_ONLY
-                recorder.add("update", w.weight, (low, high, norm * share), local(w.parameter), flags)
-                w.before = None
-            if not broken:
-                self._looks(optimizer, [(w, delta) for (w, _), delta in zip(moved, deltas, strict=True)])
+        self._updates(optimizer, {id(w): w for w, _ in held}, {id(w) for w in broken}, look)
         self.bad_after_step = bool(broken)
         return broken
 
-    def _looks(self, optimizer: torch.optim.Optimizer, moved: list[tuple[Watched, Tensor]]) -> None:
-        self.dynamics.moved(optimizer, [(id(w), delta) for w, delta in moved])
-        if looking(self.run.recorder):
+    def _updates(
+        self, optimizer: torch.optim.Optimizer, by_id: dict[int, Watched], broken: set[int], look: bool
+    ) -> None:
+        taken, self.taken = self.taken, []
+        self.left[optimizer] = left = []
+        for before in taken:
+            if not all([key in by_id for key in before.keys]):
+                continue
+            for after in gather([(key, local(by_id[key].parameter), by_id[key].stride) for key in before.keys]):
+                if after.like(before):
+                    left.append(after)
+                    self._update(optimizer, by_id, broken, look, before, after)
+
+    def _update(
+        self, optimizer: torch.optim.Optimizer, by_id: dict[int, Watched], broken: set[int], look: bool,
+        before: Samples, after: Samples,
+    ) -> None:  # fmt: skip
+        recorder = self.run.recorder
+        changes = differences(before, after, look)
+        for key, length, (low, high, norm) in zip(before.keys, before.lengths, changes, strict=True):
+            w = by_id[key]
+            own = local(w.parameter)
+            # an update that is not finite shows in the weight
+            share = math.sqrt(own.numel() / max(length, 1))
+            flags = (SAMPLED if w.stride > 1 else 0) | (0 if math.isfinite(norm) else BAD)
+            flags |= 0 if look else NORM_ONLY
+            row = (low, high, norm * share) if look else (0.0, 0.0, norm * share)
+            recorder.add("update", w.weight, row, own, flags)
+        if broken:
+            for key, part in zip(before.keys, before.parts(), strict=True):
+                if key in broken:
+                    by_id[key].sampled = part
+            return
+        self.dynamics.moved(optimizer, before, after)
+        if look:
             eps = epsilons(optimizer)
-            for w, delta in moved:
+            for key, was, now in zip(before.keys, before.parts(), after.parts(), strict=True):
+                w = by_id[key]
                 if w.gradient is not None:
-                    own = eps.get(id(w.parameter))
-                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, delta, w.stride, own)
-
-
-def _sample(w: Watched) -> Tensor:
-    flat = detach(local(w.parameter)).reshape(-1)
-    return flat[:: w.stride] if w.stride > 1 else flat
+                    own_eps = eps.get(id(w.parameter))
+                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, now - was, w.stride, own_eps)

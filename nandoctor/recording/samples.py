@@ -1,0 +1,86 @@
+"""Sampled elements of many tensors as one vector each device: what is compared from step to step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .stats import KERNEL_DTYPES, address, detach, ends, item, kernel, norms
+
+Three = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Of tensors on one device."""
+
+    keys: tuple[int, ...]
+    lengths: tuple[int, ...]  # elements of each tensor
+    vector: Tensor  # float32, or float64 where a tensor is: all of them, one after the other
+
+    def like(self, other: "Samples | None") -> bool:
+        return other is not None and self.keys == other.keys and self.lengths == other.lengths
+
+    def parts(self) -> list[Tensor]:
+        return list(torch.split(self.vector, list(self.lengths)))
+
+
+def gather(wanted: list[tuple[int, Tensor, int]]) -> list[Samples]:
+    """wanted: key, tensor, every how manieth element. One for each device, in the order of the first on it."""
+    if all([x.dtype is torch.float32 for _, x, _ in wanted]):
+        places = [address(x) for _, x, _ in wanted]
+        if wanted and all(places):
+            return [_by_kernel(wanted, places)]
+    found = []
+    for device in dict.fromkeys(x.device for _, x, _ in wanted):
+        here = [(key, detach(x).reshape(-1)[::stride]) for key, x, stride in wanted if x.device == device]
+        wide = any(x.dtype is torch.float64 for _, x in here)
+        vector = torch.cat([x.to(torch.float64 if wide else torch.float32) for _, x in here])
+        found.append(Samples(tuple([key for key, _ in here]), tuple([x.numel() for _, x in here]), vector))
+    return found
+
+
+def _by_kernel(wanted: list[tuple[int, Tensor, int]], places: list[int]) -> Samples:
+    lengths = [-(-x.numel() // stride) for _, x, stride in wanted]
+    vector = torch.empty(sum(lengths))
+    asked: list[int] = []
+    for place, length, (_, _, stride) in zip(places, lengths, wanted, strict=True):
+        asked += (place, length, stride)
+    kernel.gather(vector.data_ptr(), *asked)
+    return Samples(tuple([key for key, _, _ in wanted]), tuple(lengths), vector)
+
+
+def _read_by_kernel(*vectors: Tensor) -> bool:
+    return all(x.dtype is torch.float32 and address(x) for x in vectors)
+
+
+def sizes(samples: Samples) -> list[float]:
+    """L2 norm of each tensor's elements."""
+    if _read_by_kernel(samples.vector):
+        place, asked = samples.vector.data_ptr(), list[int]()
+        for length in samples.lengths:
+            asked += (place, length, KERNEL_DTYPES[torch.float32])
+            place += 4 * length
+        return kernel.norms(*asked)
+    return norms(samples.parts())
+
+
+def differences(before: Samples, after: Samples, look: bool) -> list[Three]:
+    """(low, high, norm) of what the elements of each tensor changed by; the ends are to be used at a look alone."""
+    if _read_by_kernel(before.vector, after.vector):
+        flat = kernel.differences(before.vector.data_ptr(), after.vector.data_ptr(), *before.lengths)
+        return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+    parts = list(torch.split(after.vector - before.vector, list(before.lengths)))
+    extremes = [tuple(item(end) for end in ends(part)) if look else (0.0, 0.0) for part in parts]
+    return [(low, high, norm) for (low, high), norm in zip(extremes, norms(parts), strict=True)]
+
+
+def products(pairs: list[tuple[Tensor, Tensor]], lengths: tuple[int, ...], weights: list[int]) -> list[float]:
+    """The dot product of each pair of vectors; a tensor's elements count as often as its weight says."""
+    if _read_by_kernel(*[x for pair in pairs for x in pair]):
+        found = [kernel.dots(a.data_ptr(), b.data_ptr(), *lengths) for a, b in pairs]
+        return [sum([w * dot for w, dot in zip(weights, dots, strict=True)]) for dots in found]
+    device = pairs[0][0].device
+    counts = torch.tensor(lengths, device=device)
+    weight = torch.repeat_interleave(torch.tensor(weights, device=device, dtype=pairs[0][0].dtype), counts)
+    return [float(n) for n in torch.stack([torch.dot(a * weight, b) for a, b in pairs]).tolist()]
