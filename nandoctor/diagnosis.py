@@ -13,9 +13,7 @@ from nandoctor.evidence import Bad, Crash, Evidence, Ranks, fields, gather
 from nandoctor.trace.trace import Trace
 
 SURE_ENOUGH = 0.5  # contract: below it the verdict is `unknown`
-# of its confidence that a finding loses to an equally sure rival: on the tune half of clinic/ it brings the AUROC of
-# right against wrong from 0.63 to 0.72 and leaves the calibration error at 0.06 (benchmarks/calibration.py)
-RIVAL = 0.25
+NEVER_SURER = 0.98  # what a judge may say at most; its odds must stay finite
 FAINT = 0.2  # a candidate that is four times likelier wrong than right asserts nothing
 
 
@@ -113,12 +111,13 @@ def _finding(cause: Cause, verdict: Verdict, evidence: Evidence) -> Finding:
 
 
 def _with_rivals(findings: list[Finding]) -> list[Finding]:
-    """A judge knows nothing of the others: where another cause fits as well, each is the less sure. The order stays."""
-    sure = [finding.confidence for finding in findings]
+    """A judge knows nothing of the others, and one root is looked for: each one's odds, against those of all others and
+    of none of them. The order stays.
+    """
+    odds = [known / (1 - known) for known in (min(finding.confidence, NEVER_SURER) for finding in findings)]
     told = []
-    for place, finding in enumerate(findings):
-        rival = max((other for at, other in enumerate(sure) if at != place), default=0.0)
-        confidence = finding.confidence * (1 - RIVAL * rival)
+    for place, (finding, own) in enumerate(zip(findings, odds, strict=True)):
+        confidence = own / (1 + sum(odds))
         if finding.confidence >= SURE_ENOUGH and place == 0:
             confidence = max(confidence, SURE_ENOUGH)  # no verdict becomes unknown by it
         told.append(replace(finding, confidence=confidence))

@@ -32,6 +32,10 @@ from .weighing import Clue, clue, weigh
 from .wording import num
 
 CERTAIN = 0.95  # the weight was seen non-finite before any step
+RULE = 2.0  # He's rule has 1.41; uniform draws and small layers scatter around it
+LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
+HALF = 0.5  # of the expected loss: no untrained classifier is that good
+POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
@@ -59,10 +63,37 @@ def judge(e: Evidence) -> Answer:
     clues = _clues(e)
     if not any(each.weight >= 2 for each in clues):
         return None
+    if weights is not None and _by_the_rule(e) and _alike(e) is None:
+        text = "every weight and bias starts as the rules have it: what grows, grows through depth"
+        clues.append(clue(-4.0, text, weights.worst_gain, RULE))
     loud = weights.worst_layer if weights and (weights.worst_gain or 0) >= GAIN else None
     first = f"first loss {num(e.loss.first)}" if e.loss else "the first forward pass"
     layer = f"; {loud} has std {num(weights.worst_std)}" if loud and weights else ""
     return weigh(-1.5, clues, f"The run was wrong before the first step: {first}{layer}.")
+
+
+def _biased(e: Evidence) -> bool:
+    """It failed at once, and a bias was as far from 0 as no rule puts it."""
+    bias = e.weights.loud_bias if e.weights is not None else None
+    return failed(e) and e.onset.step <= EARLY and bias is not None and bias[1] >= LOUD_BIAS
+
+
+def _hides(e: Evidence) -> bool:
+    """Whether an ordinary first loss may hide weights that are not: saturated units do, and losses of several terms."""
+    return learned_little(e) or _several_terms(e)
+
+
+def _several_terms(e: Evidence) -> bool:
+    """Classes that a loss was indexed with need not be its measure: rewards and entropies are not in nats of them."""
+    from_labels = e.loss is not None and (e.loss.expected_from or "").startswith("ln")
+    return from_labels and e.fit is None and e.loss is not None and e.loss.first < HALF * (e.loss.expected or 0.0)
+
+
+def _by_the_rule(e: Evidence) -> bool:
+    weights = e.weights
+    if weights is None or weights.worst_gain is None or not NEXT_TO_NOTHING < weights.worst_gain <= RULE:
+        return False
+    return weights.loud_bias is None or weights.loud_bias[1] < LOUD_BIAS
 
 
 def _hopeless(e: Evidence) -> bool:
@@ -77,7 +108,7 @@ def _far_off(e: Evidence) -> bool:
     """A weight far beyond any rule that is also felt: in the outputs, in the first loss, or by learning little."""
     if e.weights is None or e.weights.worst_gain is None:
         return False
-    if e.weights.zero_layer is not None and not failed(e) and learned_nothing(e):
+    if _alike(e) is not None:
         return True
     if e.weights.worst_gain <= NEXT_TO_NOTHING:
         return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
@@ -86,6 +117,26 @@ def _far_off(e: Evidence) -> bool:
     amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
     over = e.loss.first_over_expected if e.loss else None
     return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e)
+
+
+def _alike(e: Evidence) -> tuple[str, str, float] | None:
+    """A layer whose units all start with the same weights, and nothing tells them apart: its name, in words, a weight.
+    A last layer of zeros moves at the first step and is sound.
+    """
+    weights = e.weights
+    if weights is None or failed(e):
+        return None
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    if weights.zero_stays is not None and poor:
+        text = f"{weights.zero_stays} starts with nothing but zeros, gets gradients of zero and is zero at the end"
+        return weights.zero_stays, text, 5.0
+    if weights.zero_layer is not None and learned_nothing(e):
+        text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
+        return weights.zero_layer, text, 3.5
+    if weights.constant_layer is not None and poor:
+        text = f"all weights of {weights.constant_layer} start with the same number: its units are all alike"
+        return weights.constant_layer, text, 3.5
+    return None
 
 
 def _non_finite(e: Evidence, name: str, step: int) -> Answer:
@@ -98,9 +149,10 @@ def _non_finite(e: Evidence, name: str, step: int) -> Answer:
 def _clues(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     weights, outputs, loss, data = e.weights, e.activations, e.loss, e.data
-    if weights and weights.zero_layer is not None and not failed(e) and learned_nothing(e):
-        text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
-        return [clue(3.5, text, 0.0, NEXT_TO_NOTHING, 0, weights.zero_layer)]
+    alike = _alike(e)
+    if alike is not None:
+        layer, text, weight = alike
+        return [clue(weight, text, 0.0, NEXT_TO_NOTHING, 0, layer)]
     if weights and weights.worst_gain is not None and weights.worst_gain >= GAIN:
         weight = 3.5 if weights.worst_gain >= FAR_GAIN else 2.0
         text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}: std * sqrt(fan-in) is " + num(
@@ -120,13 +172,23 @@ def _clues(e: Evidence) -> list[Clue]:
                 f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
             )
         )
+    if weights and weights.loud_bias is not None and _biased(e):
+        name, size = weights.loud_bias
+        found.append(clue(5.0, f"{name} starts at {num(size)}", size, LOUD_BIAS, 0, name))
     half = half_overflow(e.bad)  # then what is not finite tells of the type, not of the weights
-    if outputs and outputs.amplification is not None and half and not math.isfinite(outputs.amplification):
+    far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+    if half and far:
+        pass
+    elif outputs and outputs.amplification is not None and half and not math.isfinite(outputs.amplification):
         found.append(clue(-1.5, "a float16 value passed 65504: without that the first pass would have been finite"))
     elif outputs and outputs.amplification is not None and outputs.amplification >= AMPLIFIES:
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
         weight = 3.5 if outputs.amplification >= FAR_AMPLIFIES else 2.5
         found.append(clue(weight, text, outputs.amplification, AMPLIFIES, 0, outputs.first_layer))
+    elif outputs and outputs.amplification is not None and outputs.amplification >= LOUDER:
+        felt = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
+        text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
+        found.append(clue(1.5 if felt else 0.0, text, outputs.amplification, LOUDER, 0, outputs.first_layer))
     elif outputs and learned_little(e):
         found.append(clue(0.0, "the first forward pass keeps its scale"))
     elif outputs:
@@ -139,6 +201,8 @@ def _clues(e: Evidence) -> list[Clue]:
     elif loss and over is not None and not over < LOSS_OVER:
         text = f"first loss {num(loss.first)}, expected {num(loss.expected)} ({loss.expected_from})"
         found.append(clue(1.5, text, loss.first, loss.expected, 0))
+    elif over is not None and weights and _hides(e) and (weights.worst_gain or 0) >= FAR_GAIN:
+        found.append(clue(0.0, f"the first loss is ordinary, but saturated units hide weights: {num(over)}"))
     elif over is not None:
         found.append(clue(-2.5, f"the first loss is ordinary: {num(over)} times the expected"))
     if data and data.first_absmax is not None and data.first_absmax >= LOUD_DATA:

@@ -26,7 +26,9 @@ from .bad_input_data import place
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
 from .remedies import monash_stability, nan_guide
+from .step_size import LOUD_RMS
 from .targets import is_target
+from .wording import num
 
 MESSAGES = re.compile(
     r"Target -?\d+ is out of bounds|index out of range in self|Class values must be|target label|"
@@ -65,6 +67,14 @@ def judge(e: Evidence) -> Answer:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
+    if data is not None and data.outside is not None and no_probability(e):
+        step, loss, low, high = data.outside
+        what = f"the targets of {loss} span {num(low)} to {num(high)}, which are no probabilities"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, high, 1, step=step),))
+    if data is not None and data.void is not None:
+        step, tensor, code = data.void
+        what = f"{tensor} holds {code:.0f}, which is no class, and the loss took it for one"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, code, step=step),))
     if data is None or not failed(e):
         return None
     if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:
@@ -76,6 +86,14 @@ def judge(e: Evidence) -> Answer:
         what = f"{tensor} holds {data.labels_low:.0f} at step {step}, which is no class and not -100"
         return Verdict(0.55, f"{what}.", (Fact(what, data.labels_low, 0, step=step),))
     return None
+
+
+def no_probability(e: Evidence) -> bool:
+    """Targets of a binary loss beyond 0 and 1, which neither one loud batch nor inputs as loud explain."""
+    data = e.data
+    if data is None or data.outside is None or data.loud_batches or (data.loudest_ratio or 0) >= LOUD_RMS:
+        return False
+    return (data.rms or 0) < LOUD_RMS
 
 
 def all_ignored(bad: Bad) -> bool:

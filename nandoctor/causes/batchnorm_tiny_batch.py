@@ -63,7 +63,7 @@ def judge(e: Evidence) -> Answer:
         return Verdict(CRASHED, "The run ended in a normalisation layer that saw one value per channel.", tuple(facts))
     if not failed(e):
         return _collapsed(e, norm) or _always_tiny(e, norm)
-    if bad is not None and bad.op in HAND_MADE and _one_row(bad) and in_graph(bad):
+    if bad is not None and bad.op in HAND_MADE and _one_row(bad) and in_graph(bad) and one_row_given(e):
         what = f"{bad.op} over a batch of one row, in the program's own normalisation"
         return Verdict(HAND, f"At step {bad.step}: {what}.", (Fact(what, 1, FEW, bad.step, bad.layer),))
     if norm is None or norm.fewest > FEW:
@@ -116,6 +116,11 @@ def _confidence(norm: BatchNorm, near: bool, here: bool) -> float:
     if here:
         return 0.7
     return 0.45 if near else 0.2  # small batches are common: without more they are a candidate
+
+
+def one_row_given(e: Evidence) -> bool:
+    """The batch itself, not a part of it: a word, a crop, a group may well be alone."""
+    return e.data is None or e.data.fewest_rows is None or e.data.fewest_rows <= ONE
 
 
 def _one_row(bad: Bad) -> bool:

@@ -22,7 +22,7 @@ Sources
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import learned_little
-from .failure import failed
+from .failure import FAR, HOT_RATIO, failed
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
 from .wording import num
 
@@ -31,16 +31,17 @@ SEEN = 0.9  # what was written is finite, and far from what stood there
 MANY_TIMES = 5.0  # weight clipping, averaging and decay by hand change a norm by less than itself
 SOON = 10  # steps from the write to the failure
 GUESSED = 0.6  # a foreign write was recorded at that time, the writer of the value was not
+LOUD = 30.0  # batch against its usual largest value, E25
 NEAR = 1  # steps between a foreign write and the failure
 
 
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
     if bad is None:
-        return _thrown_off(e)
+        return _thrown_off(e) or _loaded(e)
     if bad.phase == "input":
         return None
-    thrown = _thrown_off(e)
+    thrown = _thrown_off(e) or (_loaded(e) if bad.writer is None else None)
     if thrown is not None:
         return thrown
     name = bad.tensor or bad.layer or "a weight"
@@ -70,6 +71,21 @@ def _thrown_off(e: Evidence) -> Answer:
     step, name, times = change
     what = f"{name} changed by {num(times)} times its norm between two steps, by code other than the optimizer"
     return Verdict(SEEN, f"At step {step} {what}.", (Fact(what, times, MANY_TIMES, step),))
+
+
+def _loaded(e: Evidence) -> Answer:
+    """A checkpoint was loaded, and with the next batch the loss was another: the updates before it explain nothing."""
+    loss, weights, optimizer = e.loss, e.weights, e.optimizer
+    if weights is None or loss is None or loss.jump_at_onset is None or not failed(e) or e.onset.step < 1:
+        return None
+    loads = [(step, call) for step, call in weights.checkpoint_loads if e.onset.step - NEAR <= step <= e.onset.step]
+    loud = e.data is not None and (e.data.loudest_ratio or 0) >= LOUD
+    hot = optimizer is not None and (optimizer.update_ratio or 0) >= HOT_RATIO
+    if not loads or loud or hot or loss.jump_at_onset < FAR:
+        return None
+    step, call = loads[-1]
+    what = f"the loss jumped {num(loss.jump_at_onset)}-fold as soon as {call} had been called"
+    return Verdict(SEEN, f"At step {step} {what}.", (Fact(what, loss.jump_at_onset, FAR, step),))
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

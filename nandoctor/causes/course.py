@@ -6,6 +6,10 @@ from .wording import num, percent
 FEW_STEPS = 40  # fewer say nothing about progress: warm-ups alone take as long
 NOTHING = 0.05  # of the first loss: what changing the last bias alone wins
 LITTLE = 0.3  # a run that won a third of its loss is learning, or has learned
+CONSTANT = 0.97  # error against that of the best constant answer: a batch's own mean is known to 3 % or worse
+SIGMAS = 2.0  # standard errors of what a constant answer costs
+NEVER = 0.9  # nor was it ever better by a tenth
+HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
 FLIPS = 0.8  # share of changes of direction; independent noise gives 2/3
@@ -13,6 +17,9 @@ SMOOTH = 0.35  # share of changes of direction: losses of mixed batches turn aro
 WIDE = 0.5  # spread of the second half against all that was won: it is not converging
 SLOW = 6.0  # variance of block means against independent losses: it swings slowly
 PERIODIC = 0.3  # share of one frequency in all that moves; white noise of 100 losses stays below 0.15
+UNMIXED = 0.25  # of all labels' span; eight labels drawn at random span three quarters of it or more
+STILL = 1e-3  # all updates together, against the weights
+BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
 NO_TREND = 0.5  # of the way, over the second half
@@ -28,20 +35,41 @@ def readable(e: Evidence) -> Course | None:
     return course
 
 
+def unmixed(e: Evidence) -> bool:
+    """Batches of one class after another: what one teaches, the next takes back."""
+    return e.data is not None and e.data.mixed is not None and e.data.mixed <= UNMIXED
+
+
+def no_better_than_constant(e: Evidence) -> bool:
+    """One answer for every sample would have done as well, at the end and at any time before (E34)."""
+    fit = e.fit
+    return fit is not None and fit.end >= min(CONSTANT, max(NEVER, 1 - SIGMAS * fit.noise)) and fit.best >= NEVER
+
+
+def beyond_chance(e: Evidence) -> float | None:
+    """Share of the error of a constant answer that the model does without at the end."""
+    return None if e.fit is None else 1 - e.fit.end
+
+
 def learned(e: Evidence) -> float | None:
     """Share of the first loss that was won until the end."""
     course = readable(e)
-    return None if course is None else course.progress
+    if course is None:
+        return None
+    early = e.loss.early if e.loss is not None else None
+    if early is None or not early > 0 or course.progress >= LITTLE:
+        return course.progress
+    return min(course.progress, 1 - course.end / early)  # the first three batches alone are noise
 
 
 def learned_nothing(e: Evidence) -> bool:
     won = learned(e)
-    return won is not None and won < NOTHING
+    return won is not None and (won < NOTHING or no_better_than_constant(e))
 
 
 def learned_little(e: Evidence) -> bool:
-    won = learned(e)
-    return won is not None and won < LITTLE
+    won, beyond = learned(e), beyond_chance(e)
+    return won is not None and (won < LITTLE or (beyond is not None and beyond < HARDLY))
 
 
 def said(course: Course) -> str:
@@ -52,10 +80,15 @@ def said(course: Course) -> str:
     return text
 
 
+def stands_still(e: Evidence) -> bool:
+    """Weights that do not move make no loss swing: it is that of one batch and another."""
+    return e.trained is not None and e.trained.travelled is not None and e.trained.travelled < STILL
+
+
 def swings(e: Evidence) -> bool:
     """A wide second half that goes nowhere, and is not the noise of independent batches."""
     course = readable(e)
-    if course is None or course.swing < WIDE or course.falling < -NO_TREND:
+    if course is None or course.swing < WIDE or course.falling < -NO_TREND or stands_still(e):
         return False
     zigzag = course.autocorrelation is not None and course.autocorrelation <= ZIGZAG
     flips = course.flips is not None and course.flips >= FLIPS
@@ -63,9 +96,16 @@ def swings(e: Evidence) -> bool:
     return zigzag or flips or smooth or (course.slow is not None and course.slow >= SLOW)
 
 
+def beating(e: Evidence) -> Course | None:
+    """The course of a loss that one frequency carries: its swing is the noise, whatever the blocks say."""
+    course = e.course
+    several = e.optimizer is not None and e.optimizer.optimizers > 1
+    if course is None or course.steps < FEW_STEPS or course.start <= 0 or several or course.periodic < BEATING:
+        return None
+    return course
+
+
 def periodic(e: Evidence) -> bool:
     """One frequency, not that of the epochs, carries the loss up and down by a good part of its level."""
-    course = readable(e)
-    return (
-        course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT
-    )
+    course = readable(e) or beating(e)
+    return course is not None and course.periodic >= PERIODIC and course.amplitude >= HIGH and course.swing >= FELT

@@ -24,11 +24,12 @@ import math
 
 from ..evidence import Data, Evidence
 from ..evidence.data import VERY_LOUD
+from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
 from .course import learned_little
 from .failure import failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
-from .step_size import gradient_explains, steps_were_sound
+from .step_size import LOUD_RMS, explained_by_data, gradient_explains, steps_were_sound
 from .weighing import Clue, clue, weigh
 from .wording import num
 
@@ -39,6 +40,8 @@ FAR_OVER = 30.0  # first loss / expected: healthy 0.7 to 1.1, also with raw targ
 ABSURD, STILL_FAR = 1e4, 100.0
 TORN = 1.0  # the first update is as large as the weights
 SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
+UNEXPLAINED = 1e6  # beyond what a sum over the elements of a batch makes of ordinary errors
+POOR = 0.5  # error against that of a constant answer
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
 
 
@@ -49,6 +52,8 @@ def judge(e: Evidence) -> Answer:
         return None
     if e.bad is not None and (e.bad.phase in ("input", "weights") or e.bad.masked_rows):
         return None
+    if no_probability(e):
+        return None
     clues: list[Clue] = []
     summary = ""
     ratio = data.loudest_ratio if data else None
@@ -57,14 +62,24 @@ def judge(e: Evidence) -> Answer:
         text += f"{num(ratio)} times its usual largest value"
         clues.append(clue(3.5 if ratio >= VERY_LOUD else 2.2, text, ratio, LOUD, data.loudest_step))
         summary = f"One loud batch: {text}."
-    if data and data.first_absmax is not None and data.first_absmax >= UNNORMALISED:
+    if data and data.scale is not None and data.scale >= LOUD_RMS:
+        tensor = data.rms_tensor if data.scale == data.rms else data.target_tensor
+        text = f"{tensor} has an rms of {num(data.scale)}: never normalised"
+        clues.append(clue(2.5 if _sane_lr(e) else 1.2, text, data.scale, LOUD_RMS, 0))
+        summary = summary or f"The data were not normalised: {text}."
+        if explained_by_data(e) and (failed(e) or _poor(e)):
+            told = "a step size that is sane for normalised data is not for these"
+            clues.append(clue(1.5, told, e.optimizer.lr_peak if e.optimizer else None))
+    elif data and data.first_absmax is not None and data.first_absmax >= UNNORMALISED:
         text = f"{data.first_tensor} holds values up to {num(data.first_absmax)}: never normalised"
         clues.append(clue(2.2 if _sane_lr(e) else 1.2, text, data.first_absmax, UNNORMALISED, 0))
         summary = summary or f"The data were not normalised: {text}."
-        if gradient_explains(e) and e.gradients is not None:
-            clues.append(
-                clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first)
-            )
+    if data and _unnormalised(data) and gradient_explains(e) and e.gradients is not None:
+        clues.append(clue(1.0, f"the first gradient norm is {num(e.gradients.first)} at a sane lr", e.gradients.first))
+    hidden = _hidden_target(e)
+    if hidden is not None and not clues:
+        clues.append(clue(2.2, hidden))
+        summary = f"The targets are loud: {hidden}."
     if data and data.loud_batches >= AGAIN and not (ratio is not None and ratio >= LOUD):
         text = f"{data.loud_batches} of {data.batches} batches are hundreds of times louder than the others"
         clues.append(clue(3.0, text, data.loud_batches, AGAIN))
@@ -81,30 +96,61 @@ def judge(e: Evidence) -> Answer:
         clues.append(
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
-    if e.optimizer and e.optimizer.update_ratio is not None and e.optimizer.update_ratio >= 0.03:
+    hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03
+    if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e):
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
     return weigh(-1.0, [*clues, *steps_were_sound(e)], summary)
 
 
+def _hidden_target(e: Evidence) -> str | None:
+    """Targets that no loss of torch's saved, told by what the loss is although the model's outputs are small."""
+    loss = e.loss
+    if loss is None or (e.data is not None and e.data.target_rms is not None):
+        return None
+    if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
+        return None
+    hurts = failed(e) or learned_little(e)
+    if hurts and loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
+        return f"the first loss is {num(loss.first)}, {num(loss.unexplained)} times what the model's outputs explain"
+    if loss.spikes >= AGAIN and not settled(e):
+        return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
+    return None
+
+
 def _suffers(e: Evidence) -> bool:
     """Nothing failed, but loud data come again and again, or the first step on data as they came tore the weights."""
+    if _hidden_target(e) is not None:
+        return True
     data, optimizer = e.data, e.optimizer
     if data is None:
         return False
     torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
     if _unnormalised(data) and (torn or _absurd_start(e)):
         return True
-    return not settled(e) and (data.loud_batches >= AGAIN or (_unnormalised(data) and learned_little(e)))
+    if _unnormalised(data) and _poor(e):
+        return True
+    return not settled(e) and data.loud_batches >= AGAIN
 
 
 def _unnormalised(data: Data) -> bool:
-    return data.first_absmax is not None and data.first_absmax >= UNNORMALISED
+    loud = data.scale is not None and data.scale >= LOUD_RMS
+    return loud or (data.first_absmax is not None and data.first_absmax >= UNNORMALISED)
+
+
+def _poor(e: Evidence) -> bool:
+    """It has learned little: of the loss, or beyond what one constant answer would do."""
+    if e.fit is not None:
+        return e.fit.end >= POOR or learned_little(e)
+    return not settled(e) and learned_little(e)
 
 
 def _absurd_start(e: Evidence) -> bool:
     """The first loss is far beyond what the targets explain; where the trace does not know them, beyond any."""
     loss = e.loss
     if loss is None or not math.isfinite(loss.first):
+        return False
+    moderate = e.data is None or (e.data.first_absmax or 0) < UNNORMALISED
+    if moderate and e.fit is not None and e.fit.end < POOR:
         return False
     over = loss.first_over_expected
     return over >= FAR_OVER if over is not None else loss.first >= ABSURD and loss.end >= STILL_FAR

@@ -20,6 +20,7 @@ Sources
 """
 
 from ..evidence import DeadLayer, Evidence
+from ..evidence.units import APART, MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
 from .course import LITTLE, learned, learned_little, readable, said
@@ -29,11 +30,9 @@ from .remedies import monash_stability, nan_guide, papers, stability_guide
 from .weighing import Clue, clue, weigh
 from .wording import percent
 
-MOST = 0.5  # of a layer's units, silent in the whole window and without gradient (E32)
 MANY = 0.7
 NEARLY_ALL = 0.9
 SHRUNK = 1e-4  # gradients that shrink with depth starve units, too
-APART = 0.2  # silent units and those without gradient are the same ones, but for a few
 PRIOR = -1.5
 
 
@@ -42,30 +41,27 @@ def judge(e: Evidence) -> Answer:
         return None
     if e.units is None:
         return CannotSay("dead-relu: no layer's units were looked at")
-    layers = [dead for dead in e.units.dead if _share(dead) >= MOST]
+    layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST and (_silent(dead) or learned_little(e))]
     if not layers or not e.units.relu:
         return None
     worst = layers[0]
-    text = f"{percent(round(_share(worst), 2))} of the {worst.units} units of {worst.layer} never fired "
+    text = f"{percent(round(dead_share(worst), 2))} of the {worst.units} units of {worst.layer} never fired "
     text += f"in {worst.looks} looks, and got no gradient"
-    weight = 3.0 if _share(worst) >= NEARLY_ALL else 2.0 if _share(worst) >= MANY else 0.8
-    clues = [clue(weight, text, _share(worst), MOST, layer=worst.layer)]
+    weight = 3.0 if dead_share(worst) >= NEARLY_ALL else 2.0 if dead_share(worst) >= MANY else 0.8
+    clues = [clue(weight, text, dead_share(worst), MOST, layer=worst.layer)]
     if len(layers) > 1:
         clues.append(clue(0.5, f"{len(layers)} layers are mostly dead: {', '.join(d.layer for d in layers[:4])}"))
     depth = e.depth
-    if _share(worst) < NEARLY_ALL and depth and depth.ratio is not None and depth.ratio < SHRUNK:
+    if dead_share(worst) < NEARLY_ALL and depth and depth.ratio is not None and depth.ratio < SHRUNK:
         clues.append(clue(-1.5, f"gradients of {depth.smallest_layer} are {depth.ratio:.2g} of the largest layer's"))
     if stuck_hot(e):
-        clues.append(clue(-2.5, "updates as large as the weights killed them: the learning rate"))
+        clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
 
 
-def _share(dead: DeadLayer) -> float:
-    """Units that are silent and get no gradient: at most the smaller of both shares."""
-    if dead.still is None or dead.still > dead.silent + APART:
-        return 0.0  # units that fire get no gradient either: the graph is cut above them
-    return min(dead.silent, dead.still)
+def _silent(dead: DeadLayer) -> bool:
+    return dead.still is not None and dead.still <= dead.silent + APART
 
 
 def _course(e: Evidence) -> list[Clue]:

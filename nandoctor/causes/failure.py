@@ -41,7 +41,9 @@ def diverged(e: Evidence) -> bool:
         return False
     if loss.steps < LONG_ENOUGH:
         return False
-    stayed = loss.late_low is not None and loss.late_low >= ABOVE * start and loss.end > JUMP * start
+    block = e.course.late_low if e.course is not None else None  # single batches are noise
+    low = loss.late_low if block is None else block
+    stayed = low is not None and low >= ABOVE * start and loss.end > JUMP * start
     stands_out = loss.peak > JUMP * max(start, loss.late_high or 0.0)  # a peak among others is noise
     blown = stands_out and loss.end >= BACK * start
     far = stands_out and loss.peak > FAR * start and loss.end >= HALF_WAY * start

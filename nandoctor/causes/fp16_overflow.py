@@ -33,6 +33,7 @@ from .wording import num, percent, span, where
 LIMIT = 65504.0
 NEAR_BITS = 3.0  # three doublings away: a few steps of growth, or one loud batch
 LOUD = 30.0  # input against its running median, E25
+AT_ONCE = 5  # steps: an initialisation that fails, fails at once
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
 
 
@@ -82,7 +83,8 @@ def _clues(e: Evidence, bad: Bad) -> list[Clue]:
     if e.data and e.data.loudest_ratio is not None and e.data.loudest_ratio >= LOUD:
         found.append(clue(-1.5, f"the batch was {num(e.data.loudest_ratio)} times louder than usual"))
     if e.weights and e.weights.worst_gain is not None and e.weights.worst_gain >= FAR_WEIGHTS:
-        found.append(clue(-1.0, f"{e.weights.worst_layer} was far too large from the start"))
+        at_once = e.onset.step <= AT_ONCE  # then no type with a larger range would have trained them either
+        found.append(clue(-4.0 if at_once else -1.0, f"{e.weights.worst_layer} was far too large from the start"))
     return found
 
 

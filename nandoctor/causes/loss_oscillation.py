@@ -21,8 +21,21 @@ Sources
 from ..evidence import Course, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, Cause, Remedy
-from .course import FLIPS, HIGH, SLOW, WIDE, ZIGZAG, periodic, readable, swings
-from .failure import HOT_RATIO, failed, max_ratio
+from .course import (
+    FLIPS,
+    HIGH,
+    SLOW,
+    UNMIXED,
+    WIDE,
+    ZIGZAG,
+    beating,
+    no_better_than_constant,
+    periodic,
+    readable,
+    swings,
+    unmixed,
+)
+from .failure import HOT_RATIO, failed, max_ratio, non_finite, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
 from .wording import num, percent
@@ -35,13 +48,23 @@ PRIOR = -1.0
 
 
 def judge(e: Evidence) -> Answer:
-    if failed(e) or not (swings(e) or periodic(e)):
+    if unmixed(e) and not non_finite(e) and not settled(e) and e.course is not None:
+        course, clues = e.course, [*_order(e)]
+    elif failed(e) or not (swings(e) or periodic(e)):
         return None
-    course = readable(e)
-    if course is None:
-        return None
-    clues = [*_width(e, course), *_shape(course), *_gradients(e), *outranked(e), *from_the_start(e)]
+    else:
+        found = readable(e) or beating(e)
+        if found is None:
+            return None
+        course, clues = found, []
+    clues += [*_width(e, course), *_shape(course), *_gradients(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"The loss swings around {num(course.end)} and does not converge.")
+
+
+def _order(e: Evidence) -> list[Clue]:
+    mixed = e.data.mixed if e.data is not None else None
+    text = "batches are not mixed: each holds few of the classes, and the next holds others"
+    return [clue(3.5, text, mixed, UNMIXED)]
 
 
 def _width(e: Evidence, course: Course) -> list[Clue]:
@@ -50,6 +73,8 @@ def _width(e: Evidence, course: Course) -> list[Clue]:
         text = f"over the second half the loss swings by {percent(round(course.swing, 2))} of all that was won"
         sharp = (course.autocorrelation or 0) <= ZIGZAG or (course.flips or 0) >= FLIPS
         found.append(clue(1.0 if sharp else 0.5, text, course.swing, WIDE))
+    if found and no_better_than_constant(e) and not periodic(e):
+        found.append(clue(-2.0, "nothing was learned that it could lose: batches differ by as much"))
     if periodic(e) and course.period is not None:
         text = f"the loss swings every {num(course.period)} steps, by {percent(course.amplitude)} of its level"
         found.append(clue(2.0 if course.amplitude >= VERY_HIGH else 1.5, text, course.amplitude, HIGH))

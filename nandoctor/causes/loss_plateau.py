@@ -19,11 +19,22 @@ Sources
     nan-guide (stable, converging slowly: a higher rate), stability-guide
 """
 
-from ..evidence import Course, Evidence
+from ..evidence import Course, Evidence, Fit
 from . import dead_relu, fp16_underflow, vanishing_gradients
-from .bookkeeping import from_the_start, outranked
+from .bookkeeping import LIKELY, from_the_start, outranked
 from .cause import Answer, Cause, Remedy, Verdict
-from .course import LITTLE, NOTHING, learned, learned_little, readable, said, swings
+from .course import (
+    CONSTANT,
+    LITTLE,
+    NOTHING,
+    learned,
+    learned_little,
+    no_better_than_constant,
+    readable,
+    said,
+    swings,
+    unmixed,
+)
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, stability_guide, torch_docs
@@ -36,6 +47,7 @@ HARDLY_ANY = 0.01  # of the parameters: the adapters of a fine-tuning are more, 
 UNTRAINED = 0.5  # of the parameters get no update
 CREPT = 0.05  # all updates together; a run that learns moves its weights by tenths of themselves
 STRAIGHT = 0.5  # cosine of successive gradients: no valley has been reached, nothing turns
+TRAINS = 0.1  # of the first loss
 PATIENCE = 150  # steps; the study behind E34 waited 300, and took shorter stalls for converged runs
 STALLED = 0.5  # of the run without winning anything
 DECAYED = 1e-3  # of the peak: a schedule that ended too soon
@@ -59,6 +71,9 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
+    if no_better_than_constant(e) and e.fit is not None and _stays(e.fit, course, won):
+        text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
+        return [clue(3.0, text, e.fit.end, CONSTANT)]
     if won < NOTHING:
         return [clue(2.5, f"{percent(round(max(won, 0.0), 3))} of the first loss was won", won, NOTHING)]
     if won < LITTLE and course.stalled >= STALLED and course.stalled_steps >= PATIENCE:
@@ -73,11 +88,22 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
     return []
 
 
+def _stays(fit: Fit, course: Course, won: float) -> bool:
+    """A run that wins a tenth and goes on winning trains, however slowly. With several terms in the loss a mean that
+    took long to learn is a start, too; where it is all that is asked, it is too little.
+    """
+    if won < TRAINS:
+        return True
+    return course.stalled >= STALLED and (won < LITTLE or fit.alone)
+
+
 def _creeps(e: Evidence) -> bool:
     """The way down is straight and long, and hardly a step of it has been made."""
     cosine = e.dynamics.cosine_late if e.dynamics else None
     travelled = e.trained.travelled if e.trained else None
-    return cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
+    won = learned(e)
+    slow = won is not None and won < TRAINS  # what falls by more is slow, and trains
+    return slow and cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
 
 
 def _why(e: Evidence) -> list[Clue]:
@@ -113,12 +139,15 @@ def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     for cause in (dead_relu.CAUSE, vanishing_gradients.CAUSE, fp16_underflow.CAUSE):
         answer = cause.judge(e)
-        if isinstance(answer, Verdict) and answer.confidence >= NAMED:
+        enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # rounding was seen, by element
+        if isinstance(answer, Verdict) and answer.confidence >= enough:
             found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
-    if swings(e):
+    if unmixed(e):
+        found.append(clue(-4.0, "batches are not mixed: each holds few of the classes"))
+    elif swings(e):
         found.append(clue(-1.0, "the loss swings"))
     if e.depth is not None and e.depth.ratio is not None and e.depth.ratio < 1e-4:
         found.append(clue(-0.7, f"gradients of {e.depth.smallest_layer} are {num(e.depth.ratio)} of the largest"))

@@ -23,15 +23,27 @@ Sources
     nan-root-cause (ladder of clips, OneCycleLR), monash-stability
 """
 
-from ..evidence import Evidence, Loss, Optimizer
+from collections.abc import Iterable
+
+from ..evidence import DeadLayer, Evidence, Loss, Optimizer
+from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import learned_little, learned_nothing, said
+from .course import learned_little, learned_nothing, readable, said, unmixed
 from .domains import drifted, may_trespass, trespass
 from .failure import HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
 from .remedies.this_run import accumulated
-from .step_size import VERY_HOT, first_gradient, gradient_explains, lr_weight, overshoot_clues, ratio_before
+from .step_size import (
+    VERY_HOT,
+    WARM,
+    explained_by_data,
+    first_gradient,
+    gradient_explains,
+    lr_weight,
+    overshoot_clues,
+    ratio_before,
+)
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
@@ -39,6 +51,11 @@ TORN = 0.5  # of the weights in one step, in a run that then learns nothing; hea
 THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive optimizer is given
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
+GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
+LOST, RISES = 2.0, 0.2  # times the best level; of the whole way down, risen over the second half
+FAR_GREW = 10.0
+FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
+POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
 
 
@@ -63,10 +80,50 @@ def stuck_hot(e: Evidence) -> bool:
     """Nothing failed and nothing was learned, after updates that no run survives: it was thrown onto a plateau."""
     optimizer = e.optimizer
     peak = optimizer.update_ratio_peak if optimizer else None
-    if optimizer is None or peak is None or not learned_little(e) or from_the_start(e):
+    if optimizer is None or peak is None or failed(e) or from_the_start(e):
+        return False
+    if hot_to_the_end(e) or killed(e) or unlearned(e):
+        return True
+    if not learned_little(e):
         return False
     hot = optimizer.adaptive and (optimizer.lr_peak or 0) >= HOT_ADAPTIVE
     return (peak >= TORN and learned_nothing(e)) or (hot and peak >= THROWN)
+
+
+def hot_to_the_end(e: Evidence) -> bool:
+    """Updates have multiplied the weights, or still turn them around at the end, and the answers are poor."""
+    optimizer, weights = e.optimizer, e.weights
+    if optimizer is None or (optimizer.update_ratio_peak or 0) < VERY_HOT:
+        return False
+    growth = weights.growth if weights is not None and weights.growth is not None else 1.0
+    high = lr_weight(optimizer, optimizer.lr_peak) > 0 and (growth >= FAR_GREW or readable(e) is None)
+    torn = (optimizer.update_ratio_peak or 0) >= TORN
+    far = readable(e) is None and lr_weight(optimizer, optimizer.lr_peak) >= FAR_HIGH
+    if high and torn and (growth >= GREW or far):  # the loss tells too little, or the weights tell enough
+        return True
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    return poor and (growth >= GREW or (optimizer.update_ratio_late or 0) >= VERY_HOT)
+
+
+def unlearned(e: Evidence) -> bool:
+    """What had been learned is lost again, and goes on being lost, at a step size that nobody gives this optimizer."""
+    course, optimizer = readable(e), e.optimizer
+    if course is None or optimizer is None or lr_weight(optimizer, optimizer.lr_peak) <= 0 or not course.best > 0:
+        return False
+    hot = (optimizer.update_ratio_peak or 0) >= WARM
+    return hot and course.end >= LOST * course.best and course.falling >= RISES
+
+
+def killed(e: Evidence) -> bool:
+    """Units that fired in the first batch never fire again, after updates of a tenth of the weights or more."""
+    hot = e.optimizer is not None and (e.optimizer.update_ratio_peak or 0) >= VERY_HOT
+    return hot and e.units is not None and e.units.relu and learned_little(e) and died(e.units.dead)
+
+
+def died(layers: Iterable[DeadLayer]) -> bool:
+    """The worst of them was alive when the training began."""
+    worst = [layer for layer in layers if dead_share(layer) >= MOST][:1]
+    return any(layer.at_first is not None and layer.at_first < MOST for layer in worst)
 
 
 def _course(e: Evidence) -> list[Clue]:
@@ -111,9 +168,16 @@ def _how_it_ended(e: Evidence, loss: Loss) -> str:
 def _against(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     data, loss, outputs, gradients = e.data, e.loss, e.activations, e.gradients
+    if unmixed(e):
+        found.append(clue(-4.0, "batches are not mixed: each holds few of the classes"))
     if data and data.loudest_ratio is not None and data.loudest_ratio >= 30:
         found.append(clue(-3.0, f"a batch was {num(data.loudest_ratio)} times louder than usual"))
-    if data and data.first_absmax is not None and data.first_absmax >= 1e3:
+    if explained_by_data(e) and data is not None:
+        text = f"the data have an rms of {num(data.scale)}: lr would be sane for data that are normalised"
+        found.append(clue(-4.0, text, data.scale))
+    elif loss and loss.unexplained is not None and loss.unexplained >= 1e6:
+        found.append(clue(-4.0, f"the first loss, {num(loss.first)}, is far beyond what the model's outputs explain"))
+    elif data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     over = loss.first_over_expected if loss else None
     if over is not None and over >= 3 and outputs and (outputs.amplification or 0) >= 100:

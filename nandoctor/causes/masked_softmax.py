@@ -24,7 +24,9 @@ Sources
 import math
 
 from ..evidence import Bad, Evidence
+from ..evidence.first_bad import MASK
 from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .domains import drifted
 from .remedies import nan_guide, nan_root_cause
 from .wording import where
 
@@ -41,6 +43,7 @@ SOFTMAXES = (
 )
 CERTAIN = 0.96  # rows of nothing but -inf were counted in the operand
 LIKELY = 0.8  # -inf in the operand, NaN in the result
+MASKED = 0.75  # neither the row nor the softmax was seen
 ATTENTION = 0.55  # born in an attention layer whose inside was not seen, with a mask among its operands
 
 
@@ -60,6 +63,9 @@ def judge(e: Evidence) -> Answer:
             (fact, *_range(bad)),
             ("how many rows are masked entirely was not seen",),
         )
+    if bad.method == MASK and not drifted(e):
+        what = "a constant of the program holds -inf, its batches do not, and a softmax follows"
+        return Verdict(MASKED, f"At {where(bad)}: {what}.", (Fact(what, bad.kind, step=bad.step),))
     attention = "ttention" in (bad.module or "") and (bad.op is None or bad.op in SOFTMAXES)
     if attention and bad.operand("mask") is not None and bad.kind == "nan":
         fact = Fact("an attention layer with a mask returned NaN", bad.kind, step=bad.step, layer=bad.layer)

@@ -36,6 +36,7 @@ TINY_EPS = 1e-12  # below what torch, its papers and guides ever use
 HUGE_EPS = 1e-2  # sqrt(v) of ordinary gradients lies below: the step is lr * g / eps
 MOST = 0.9
 FORGETFUL = 0.5  # torch's defaults are 0.999 and 0.99, the lowest ever advised 0.9
+ENDLESS = 0.999  # of momentum; guides give 0.9 to 0.99
 PRIOR = -1.5
 
 
@@ -43,7 +44,7 @@ def judge(e: Evidence) -> Answer:
     found = e.denominator
     if found is None or e.optimizer is None:
         return None
-    if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found)):
+    if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found) or endless(found)):
         return None
     clues = [*_eps(e, found), *_betas(found)]
     if not clues:
@@ -74,7 +75,7 @@ def _eps(e: Evidence, found: Denominator) -> list[Clue]:
 
 def _betas(found: Denominator) -> list[Clue]:
     clues: list[Clue] = []
-    if found.momentum is not None and found.momentum >= 0.999:
+    if endless(found):
         clues.append(clue(3.0, f"momentum is {num(found.momentum)}: steps add up without end", found.momentum, 0.9))
     if found.beta1 is None and unaveraged(found):
         clues.append(clue(2.5, f"alpha is {num(found.beta2)}: every step is +-lr, however small the gradient"))
@@ -87,6 +88,11 @@ def _betas(found: Denominator) -> list[Clue]:
         elif found.beta1 >= 0.99:
             clues.append(clue(1.5, f"beta1 is {num(found.beta1)}", found.beta1, 0.9))
     return clues
+
+
+def endless(found: Denominator) -> bool:
+    """A momentum that forgets nothing within a thousand steps: nobody means that, whatever came of it so far."""
+    return found.momentum is not None and found.momentum >= ENDLESS
 
 
 def unaveraged(found: Denominator) -> bool:

@@ -3,7 +3,7 @@
 import math
 
 from ..evidence import Evidence, Optimizer
-from .failure import HOT_RATIO
+from .failure import HOT_RATIO, failed
 from .weighing import Clue, clue
 from .wording import num, percent
 
@@ -11,14 +11,17 @@ VERY_HOT = 0.1  # a tenth of the weights: study's lr-too-high median is 0.18; sm
 WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its failing ones (p10 0.036)
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
-LARGE_GRADIENT = 1e3  # times what the first loss explains: a first gradient that no sane step size survives
+LARGE_GRADIENT = 100.0  # times what the first loss explains: at lr 0.1 that is as much as the weights of a small model
 LOUD_DATA = 1e3  # data that were never normalised make it large by themselves
+LOUD_RMS = 30.0  # of inputs or targets; normalised ones have 1, and curvature a thousandth of it
 OVERSHOT = 0.6  # of the promised decrease (E10): study's lr-too-high keep at most 0.06, its healthy runs 0.91 to 1
 KEPT = 0.9
 AT_THE_EDGE = 4.0  # times the step at which the loss is back (E12): p90 of the study's lr-too-high
 ROOM = 16.0  # p10 of its healthy runs
 BROKEN = 1e-3  # not even a thousandth of the step helps: then the point itself is broken (E12), whatever the step size
 PROBED = 3.0  # both separated the study's causes without an error
+SANE = -1.5  # lr 0.1 without momentum, 0.01 with 0.9: where guides begin
+ABOVE_CUSTOM = 1.5  # lr / (1 - momentum); 0.1 with momentum 0.9 makes 1, what image models are given by custom
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -34,6 +37,14 @@ def ratio_before(e: Evidence) -> float | None:
     if hottest is None or whole is None:
         return whole
     return max(whole, hottest / 2)  # one matrix alone may run hot; the study's numbers are medians over layers
+
+
+def explained_by_data(e: Evidence) -> bool:
+    """Curvature grows with the square of what a layer is given: a sane step size is too large for loud data alone."""
+    data, optimizer = e.data, e.optimizer
+    if data is None or optimizer is None or data.scale is None or data.scale < LOUD_RMS:
+        return False
+    return lr_weight(optimizer, optimizer.lr_peak) <= 0
 
 
 def gradient_explains(e: Evidence) -> bool:
@@ -86,11 +97,16 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
     optimizer, ratio = e.optimizer, ratio_before(e)
     if optimizer is None:
         return found
+    if not failed(e):  # there is no onset: the hottest of the run is what threw it where it is
+        return [*found, *_hottest(optimizer)]
     if gradient_explains(e) and e.gradients is not None:
         return [clue(-2.0, f"the first gradient norm was {num(e.gradients.first)} at a sane lr {num(optimizer.lr)}")]
     if ratio is not None:
         text = f"updates were {percent(ratio)} of the weights before onset"
-        found.append(clue(_by_ratio(ratio), text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
+        weight = _by_ratio(ratio)
+        if weight > 0 and grown_hot(optimizer):
+            weight /= 2  # updates of plain SGD are large because gradients are, as well as because lr is
+        found.append(clue(weight, text, ratio, HOT_RATIO, e.onset.step, optimizer.hottest_layer))
     promised = None if optimizer.adaptive else optimizer.promised
     if promised is not None and promised >= PROMISED_TOO_MUCH:
         text = f"each step promised to cut {num(promised)} times the whole loss"
@@ -106,6 +122,18 @@ def overshoot_clues(e: Evidence) -> list[Clue]:
     return found
 
 
+def _hottest(optimizer: Optimizer) -> list[Clue]:
+    found = []
+    if optimizer.update_ratio_peak is not None:
+        text = f"the hottest update was {percent(optimizer.update_ratio_peak)} of the weights"
+        found.append(clue(_by_ratio(optimizer.update_ratio_peak), text, optimizer.update_ratio_peak, HOT_RATIO))
+    weight = lr_weight(optimizer, optimizer.lr_peak)
+    if weight:
+        word = "high" if weight > 0 else "ordinary"
+        found.append(clue(weight, f"lr {num(optimizer.lr_peak)} is {word} for {optimizer.name}", optimizer.lr_peak))
+    return found
+
+
 def _by_ratio(ratio: float) -> float:
     if ratio >= VERY_HOT:
         return 3.0
@@ -116,12 +144,18 @@ def _by_ratio(ratio: float) -> float:
     return -2.0 if ratio >= ORDINARY else -3.0
 
 
-def lr_weight(optimizer: Optimizer) -> float:
-    """How far the learning rate itself is out of what this kind of optimizer is given."""
-    lr = optimizer.lr
+def grown_hot(optimizer: Optimizer) -> bool:
+    """SGD with a step size that nobody would call high, whose first update was none too large: its gradients grew."""
+    sane = not optimizer.adaptive and lr_weight(optimizer) <= SANE
+    return sane and (optimizer.update_ratio_first or 0.0) < VERY_HOT
+
+
+def lr_weight(optimizer: Optimizer, lr: float | None = None) -> float:
+    """How far the learning rate itself, at onset or as given, is out of what this kind of optimizer is given."""
+    lr = optimizer.lr if lr is None else lr
     if lr is None:
         return 0.0
     if optimizer.adaptive:
         return 2.0 if lr >= 0.05 else 1.0 if lr >= 0.01 else -1.5 if lr <= 1e-3 else 0.0
     effective = lr / max(1 - optimizer.settings.get("momentum", 0.0), 1e-3)
-    return 1.5 if effective >= 5 else 0.5 if effective >= 1 else -0.7 if effective <= 0.1 else 0.0
+    return 1.5 if effective >= 5 else 0.5 if effective >= ABOVE_CUSTOM else SANE if effective <= 0.101 else 0.0

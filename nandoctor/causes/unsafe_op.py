@@ -22,13 +22,21 @@ Sources
 """
 
 from ..evidence import Bad, Evidence
-from .cause import Answer, Cause, Remedy
+from .batchnorm_tiny_batch import one_row_given
+from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .domains import drifted, half_overflow, in_graph, may_trespass, overflowed, trespass
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
+from .step_size import LOUD_RMS
 from .weighing import Clue, clue, weigh
-from .wording import percent, span, where
+from .wording import num, percent, span, where
 
+BY_ELIMINATION = 0.8  # nothing of the operation itself was seen
+FAR_WEIGHTS = 7.0  # std * sqrt(fan-in), five times He: such weights overflow by themselves
+LOUD = 30.0  # batch against its usual largest value, E25: it drove the operand there
+LOUD_BIAS = 10.0  # units start within 1 of 0: exp of such a bias is 22000
+AT_ONCE = 5  # steps
+MOVES = ("cat", "stack", "index_select", "gather", "expand", "clone")  # they compute nothing: what they join was bad
 FUNCTIONS = "https://docs.pytorch.org/docs/stable/nn.functional.html"
 KEEP_INSIDE: dict[str, tuple[str, str]] = {
     "log": ("log(x) -> log(x.clamp_min(1e-8)), or log_softmax / logsigmoid on logits", "x.clamp_min(1e-8).log()"),
@@ -76,6 +84,9 @@ SAME = {
 
 def judge(e: Evidence) -> Answer:
     bad = e.bad
+    unseen = _beside_the_graph(e)
+    if unseen is not None:
+        return unseen
     if bad is None or bad.op is None or bad.phase not in ("forward", "loss", "backward") or bad.masked_rows:
         return None
     left = trespass(bad)
@@ -88,6 +99,28 @@ def judge(e: Evidence) -> Answer:
     return weigh(-0.5, clues, f"At {where(bad)}: {sentence}.")
 
 
+def _beside_the_graph(e: Evidence) -> Answer:
+    """By elimination: inputs, labels and weights were finite, and what needs no gradient has no node in the graph."""
+    bad, data, weights = e.bad, e.data, e.weights
+    if (
+        bad is None
+        or (bad.unknown is None and bad.op not in MOVES)
+        or bad.phase not in ("forward", "loss")
+        or bad.masked_rows
+    ):
+        return None
+    if bad.kind != "nan" or bad.dtype == "float16" or drifted(e) or any(not o.finite for o in bad.given()):
+        return None
+    if trespass(bad) is not None or (bad.op is not None and may_trespass(bad)) or overflowed(bad):
+        return None
+    if data is None or data.bad_batches or data.model_inputs_bad or data.all_ignored or (data.scale or 0) >= LOUD_RMS:
+        return None
+    if weights is None or weights.bad_at_start or weights.foreign_writes or (weights.worst_gain or 0) >= FAR_WEIGHTS:
+        return None
+    what = "an operation that needs no gradient made it: inputs, labels and weights were finite"
+    return Verdict(BY_ELIMINATION, f"At {where(bad)}: {what}.", (Fact(what, bad.kind, step=bad.step, layer=bad.layer),))
+
+
 def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     found = []
     if left is not None:
@@ -98,8 +131,15 @@ def _clues(e: Evidence, bad: Bad, left: str | None) -> list[Clue]:
     found += [clue(0.2, f"its operand: {span(o)}", o.low) for o in bad.given()[:2] if o.low == o.low]
     ratio = e.optimizer.update_ratio if e.optimizer else None
     x = bad.operand("self", "input")
-    if bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1 and in_graph(bad):
+    one_row = bad.op in ("std", "var") and x is not None and x.rows == 1 and (x.count or 0) > 1
+    if one_row and in_graph(bad) and one_row_given(e):
         found.append(clue(-2.0, "it was taken over a batch of one row: see batchnorm-tiny-batch"))
+    if e.data is not None and (e.data.loudest_ratio or 0) >= LOUD and e.data.loudest_step is not None:
+        text = f"the batch of step {e.data.loudest_step} was {num(e.data.loudest_ratio)} times louder than usual"
+        found.append(clue(-3.0, text, e.data.loudest_ratio, LOUD, e.data.loudest_step))
+    bias = e.weights.loud_bias if e.weights is not None else None
+    if bias is not None and bias[1] >= LOUD_BIAS and e.onset.step <= AT_ONCE:
+        found.append(clue(-4.0, f"{bias[0]} started at {num(bias[1])} before the first step", bias[1], LOUD_BIAS))
     if drifted(e):
         hot = (max_ratio(e) or 0) >= HOT_RATIO
         text = f"the loss left its path at step {e.onset.step} already, so the operand drifted there"

@@ -44,7 +44,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if depth is None:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
-    clues = _depth(depth)
+    clues = _depth(depth) or _as_a_whole(e, depth)
     if not clues:
         return None
     clues += [*_neighbours(e, depth), *outranked(e), *from_the_start(e)]
@@ -68,6 +68,15 @@ def _depth(depth: Depth) -> list[Clue]:
     if found and depth.saturating:
         found.append(clue(0.5, f"{depth.saturating} sigmoid or tanh operations in the graph"))
     return found
+
+
+def _as_a_whole(e: Evidence, depth: Depth) -> list[Clue]:
+    """Nothing arrives anywhere: the whole gradient is rounding against its loss, and shrinks towards the input."""
+    first, loss = e.gradients.first if e.gradients else None, abs(e.loss.first) if e.loss else 0.0
+    if first is None or depth.gain is None or depth.gain >= TINY or not 0 < first < EXTREME * loss:
+        return []
+    text = f"the gradient norm is {num(first)} at a loss of {num(loss)}, and shrinks to {num(depth.gain)} of it"
+    return [clue(3.5, text, first, EXTREME * loss)]
 
 
 def upside_down(depth: Depth) -> bool:

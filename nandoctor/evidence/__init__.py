@@ -14,6 +14,7 @@ from . import (
     depth,
     dynamics,
     first_bad,
+    fit,
     flips,
     gradients,
     layout,
@@ -40,6 +41,7 @@ from .denominator import Denominator
 from .depth import Depth
 from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
+from .fit import Fit
 from .flips import Flip
 from .gradients import Gradients
 from .layout import Layout
@@ -73,6 +75,7 @@ __all__ = [
     "Desync",
     "Dynamics",
     "Evidence",
+    "Fit",
     "Flip",
     "Gradients",
     "Incidents",
@@ -120,6 +123,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    fit: Fit | None = None
     layout: Layout | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
@@ -137,9 +141,10 @@ def gather(trace: Trace) -> Evidence:
     steps = max(trace.steps, 0)
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
+    given = data.gather(trace, when)
     return Evidence(
         steps=steps,
-        incidents=incidents,
+        incidents=first_bad.without_constants(incidents, given, trace),
         onset=when,
         precision=precision.gather(trace, when),
         style=style.gather(trace),
@@ -148,7 +153,7 @@ def gather(trace: Trace) -> Evidence:
         optimizer=optimizer.gather(trace, when, losses, norms),
         weights=weights.gather(trace),
         activations=activations.gather(trace, when),
-        data=data.gather(trace, when),
+        data=given,
         batchnorm=batchnorm.gather(trace),
         scaler=scaler.gather(trace),
         crash=crash.gather(trace),
@@ -162,6 +167,7 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
         treated=treated.gather(trace),
     )

@@ -24,6 +24,7 @@ class Activations:
     absmax_before: float | None  # the largest absolute value before onset
     absmax_layer: str | None
     loudness_at_onset: float | None  # largest value at onset / its median over the steps before
+    unrolled: int = 1  # calls of one and the same module in the first forward pass
 
 
 def gather(trace: Trace, onset: Onset) -> Activations | None:
@@ -53,6 +54,7 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
         layers=len(first),
         absmax_before=float(loud[place]) if place is not None else None,
         absmax_layer=_name(trace, before[place]) if place is not None else None,
+        unrolled=int(first["call"].max(initial=0)) + 1,
         loudness_at_onset=_loudness(rows[rows["step"] == onset.step], before, loud),
     )
 

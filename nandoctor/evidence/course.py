@@ -9,7 +9,7 @@ from .series import Floats, Series
 
 FEW = 12  # losses below which no course can be read
 BLOCKS = 16  # pieces of a run whose means are compared: the noise of single batches averages out
-FIRST = 3  # losses whose mean is the start
+FIRST = 3  # losses whose median is the start
 LEAST_SWINGS = 3  # of a period within the second half
 HARMONICS = 4  # overtones of an epoch that are told from a swing of the training
 NEAR = 0.06
@@ -19,7 +19,7 @@ WON = 0.02  # of the whole way down: a block that is better by less has won noth
 @dataclass(frozen=True)
 class Course:
     steps: int
-    start: float  # mean of the first losses
+    start: float  # the first loss, or the median of the first few where that is lower: some blow up at once
     end: float  # mean of the last block
     best: float  # lowest mean of a block
     stalled: float  # share of the run since the last block that won something
@@ -34,6 +34,7 @@ class Course:
     periodic: float  # share of that swing in the variance of the detrended losses; white noise: ln(n) / n * 2
     amplitude: float  # its height, lowest to highest, against the median of the second half
     falling: float  # slope over the second half, as a share of |start - best| a half: negative = falls
+    late_low: float | None = None  # the lowest mean of a block in the second half
 
 
 def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> Course | None:
@@ -44,7 +45,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
         return None
     blocks = np.array_split(values, min(BLOCKS, len(values) // 3))
     means = np.array([block.mean() for block in blocks])
-    start = float(values[:FIRST].mean())
+    start = float(min(values[0], np.median(values[:FIRST])))
     best = float(means.min())
     way = start - best
     lows = np.minimum.accumulate(means)
@@ -62,6 +63,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
             best=best,
             stalled=1 - (last_won + 1) / len(means),
             stalled_steps=sum(len(block) for block in blocks[last_won + 1 :]),
+            late_low=float(means[len(means) // 2 :].min()),
             progress=(start - float(means[-1])) / scale,
             noise=noise / scale,
             swing=float(np.quantile(half, 0.9) - np.quantile(half, 0.1)) / max(abs(way), 1e-12),

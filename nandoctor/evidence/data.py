@@ -7,13 +7,18 @@ import numpy as np
 from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
-from .series import Floats
+from .series import Floats, median
 from .sizes import elements
 
 WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 FEW_LABELS = 8  # an index of fewer places is written by hand
 VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake
+ROUNDING = 1e-3  # of a probability
+VOID = (127, 255, 999, 9999, 32767, 65535)  # codes for "no label" that data sets use; no class count ends there
+FAR_BEYOND = 2.0  # times the largest class
+EARLY = 20  # steps whose batches say of what scale the data are
+JUMP = 30.0  # times the batch before: targets that a model makes itself grow with it, and do not jump
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
 
 
@@ -35,27 +40,44 @@ class Data:
     negative_labels: tuple[int, str] | None  # (step, tensor) of a label below 0 that is not -100
     all_ignored: tuple[int, str] | None  # (step, tensor) of a batch whose every label is -100
     first_loud: int | None = None  # the step of the earliest of the loud batches
+    outside: tuple[int, str, float, float] | None = None  # (step, loss, low, high) of a target that is no probability
+    mixed: float | None = None  # span of a batch's class labels / span of all; 0: one class at a time
+    void: tuple[int, str, float] | None = None  # (step, tensor, code) of loader labels that mean "none", and are used
+    fewest_rows: int | None = None  # of what a model was given at the step of failure
+    rms: float | None = None  # of the inputs of the first steps, of the loudest tensor
+    rms_tensor: str | None = None
+    target_rms: float | None = None  # likewise of what the loss compares with
+    target_tensor: str | None = None
+
+    @property
+    def scale(self) -> float | None:
+        """rms of the louder of inputs and targets."""
+        known = [size for size in (self.rms, self.target_rms) if size is not None]
+        return max(known) if known else None
 
 
 def gather(trace: Trace, onset: Onset) -> Data | None:
     batches, labels, given = trace.rows("batch"), trace.rows("labels"), trace.rows("input")
     if len(batches) == 0:
         batches = given  # no DataLoader: what the model was given
-    if len(batches) == 0 and len(labels) == 0:
+    if len(batches) == 0 and len(labels) == 0 and len(trace.rows("target")) == 0:
         return None
     batches, labels = _of_training(batches), _of_training(labels)
     batches = batches[~np.isin(batches["dtype"], WHOLE)]
+    aims = _sudden(trace.rows("target"))
+    rms, rms_tensor = _scale(trace, [batches if len(given) == 0 else _floats(given)])
+    target_rms, target_tensor = _scale(trace, [trace.rows("target")])
     loudest: tuple[float, str | None, float, int] | None = None
     loud, first_loud = 0, None
-    for subject in np.unique(batches["subject"]):
-        own = batches[batches["subject"] == subject]
-        steps = _loud(own)
+    tensors = [rows[rows["subject"] == s] for rows in (batches, aims) for s in np.unique(rows["subject"])]
+    for own in tensors:
+        subject, steps = own["subject"][0], _loud(own)
         loud = max(loud, len(steps))
         first_loud = min([*steps[:1], *([] if first_loud is None else [first_loud])], default=None)
         found = _stands_out(own, onset)
         if found is not None and (loudest is None or found[0] > loudest[0]):
             loudest = (found[0], _name(trace, int(subject)), found[1], found[2])
-    first_absmax, first_tensor = _first(trace, batches)
+    first_absmax, first_tensor = max((_first(trace, rows) for rows in (batches, aims)), key=lambda f: f[0] or 0.0)
     used = np.array([s.id for s in trace.subjects.values() if s.role == "loss"], np.int64)
     indexed = labels[np.isin(labels["subject"], used)]  # what a loss was computed with; the rest came from a loader
     labels = labels[~np.isin(labels["subject"], used)]
@@ -70,6 +92,14 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         loudest_step=loudest[3] if loudest else None,
         loud_batches=loud,
         first_loud=first_loud,
+        outside=_no_probability(trace),
+        mixed=_mixed(trace, indexed if len(indexed) else labels),
+        void=_void(trace, labels, indexed),
+        fewest_rows=_fewest_rows(trace, given, onset.failed),
+        rms=rms,
+        rms_tensor=rms_tensor,
+        target_rms=target_rms,
+        target_tensor=target_tensor,
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
@@ -81,6 +111,82 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         negative_labels=_where(trace, below),
         all_ignored=_where(trace, empty),
     )
+
+
+def _floats(rows: Rows) -> Rows:
+    return _of_training(rows[~np.isin(rows["dtype"], WHOLE)])
+
+
+def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
+    """Median over the first steps, of the tensor where it is largest."""
+    best: tuple[float | None, str | None] = (None, None)
+    for rows in kinds:
+        rows = rows[rows["step"] < EARLY]
+        for subject in np.unique(rows["subject"]):
+            own = rows[rows["subject"] == subject]
+            with np.errstate(all="ignore"):
+                size = median(own["norm"] / np.sqrt(np.maximum(elements(trace, own["shape"]), 1)))
+            if size is not None and (best[0] is None or size > best[0]):
+                best = (size, _name(trace, int(subject)))
+    return best
+
+
+def _mixed(trace: Trace, rows: Rows) -> float | None:
+    """Labels of classes only: values of a series that is read in order go together, too."""
+    names = [s.id for s in trace.subjects.values() if s.role != "loss" or str(s.name).startswith("NllLoss")]
+    low, high = rows["low"], rows["high"]
+    whole = (elements(trace, rows["shape"]) >= FEW_LABELS) & np.isfinite(low) & np.isfinite(high) & (low >= 0)
+    own = np.isin(rows["subject"], names) & whole
+    if int(own.sum()) < FEW_LABELS or len(np.unique(rows["subject"][own])) > 1:
+        return None
+    span = float(high[own].max() - low[own].min())
+    return float(np.median(high[own] - low[own])) / span if span > 0 else None
+
+
+def _void(trace: Trace, labels: Rows, indexed: Rows) -> tuple[int, str, float] | None:
+    """A code far beyond the classes that the loss was indexed with: it was clamped, masked or wrapped into one."""
+    classes = indexed[elements(trace, indexed["shape"]) >= FEW_LABELS]
+    if len(classes) == 0:
+        return None
+    largest = float(classes["high"].max())
+    own = labels[np.isin(labels["high"], VOID) & (labels["high"] > FAR_BEYOND * max(largest, 1.0))]
+    counts = elements(trace, own["shape"])
+    own = own[np.isin(counts, elements(trace, classes["shape"]))]  # of the size of what the loss compares with
+    if len(own) == 0:
+        return None
+    return int(own["step"][0]), _name(trace, int(own["subject"][0])) or "labels", float(own["high"][0])
+
+
+def _fewest_rows(trace: Trace, given: Rows, step: int) -> int | None:
+    shapes = [trace.shapes.get(int(s), ()) for s in given["shape"][given["step"] == step]]
+    return min((shape[0] for shape in shapes if len(shape) > 1), default=None)
+
+
+def _no_probability(trace: Trace) -> tuple[int, str, float, float] | None:
+    names = {s.id: s.name for s in trace.subjects.values() if str(s.name).startswith("BinaryCrossEntropy")}
+    rows = trace.rows("target")
+    own = rows[np.isin(rows["subject"], list(names)) & ((rows["low"] < -ROUNDING) | (rows["high"] > 1 + ROUNDING))]
+    if len(own) == 0:
+        return None
+    return int(own["step"][0]), names[int(own["subject"][0])], float(own["low"].min()), float(own["high"].max())
+
+
+def _sudden(rows: Rows) -> Rows:
+    """Targets as the data gave them: without those that grew step by step, as a model's own predictions do."""
+    if len(rows) == 0:
+        return rows
+    keep = np.ones(len(rows), bool)
+    for subject in np.unique(rows["subject"]):
+        own = np.flatnonzero(rows["subject"] == subject)
+        loud = _absmax(rows[own])
+        usual = median(loud) or 0.0
+        with np.errstate(all="ignore"):
+            quiet_before = np.concatenate([[True], loud[1:] > JUMP * loud[:-1]])
+        grown = (loud > JUMP * usual) & ~quiet_before
+        repeated = np.concatenate([[False], loud[1:] == loud[:-1]])  # the same sentinel again
+        keep[own] = ~grown | repeated
+    kept: Rows = rows[keep]
+    return kept
 
 
 def _of_training(rows: Rows) -> Rows:

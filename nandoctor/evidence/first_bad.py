@@ -9,7 +9,10 @@ import numpy as np
 from ..trace.schema import BAD, DTYPES, RECOMPUTED
 from ..trace.trace import Trace
 from . import fields
+from .data import Data
+from .layers import graph_nodes
 
+MASK = "mask"  # how a birth was found: a constant of -inf, in a program with a softmax
 PHASES = ("input", "forward", "loss", "backward", "optimizer", "weights")
 WARM_UP_SKIPS = 24  # a scale of 2^16 may need 16 halvings, 2^24 needs 24: so many skips in a row are by design
 ELSEWHERE = (
@@ -92,6 +95,19 @@ class Incidents:
     evaluation: Bad | None  # the first one in evaluation
     by_design: int  # overflows that a GradScaler left out, as it should
     count: int
+
+
+def without_constants(incidents: Incidents, given: Data | None, trace: Trace) -> Incidents:
+    """-inf in a variable of the program, where every batch that was looked at is finite: a mask, or a result."""
+    bad = incidents.first
+    if bad is None or bad.phase != "input" or bad.tensor is not None or bad.kind != "-inf" or given is None:
+        return incidents
+    if given.bad_batches or given.model_inputs_bad:
+        return incidents
+    masks = any(name.startswith(("Softmax", "LogSoftmax", "ScaledDot")) for name in graph_nodes(trace))
+    unknown = "a variable of the program holds -inf; what was made of it was not seen"
+    kept = replace(bad, phase="forward", method=MASK if masks else "variable", unknown=unknown, row=None, index=None)
+    return replace(incidents, first=kept)
 
 
 def gather(trace: Trace) -> Incidents:

@@ -5,12 +5,15 @@ from . import fields
 
 
 def classes(trace: Trace) -> dict[str, str]:
-    """Class of each module by its dotted path."""
+    """Class of each module by its dotted path; where there are several models, by that behind the model's name."""
     found: dict[str, str] = {}
     for note in trace.notes_of("model"):
+        model = fields.words(note, "name")
         for entry in fields.items(note, "tree"):
             if isinstance(entry, (list, tuple)) and len(entry) >= 2:
                 found[str(entry[0])] = str(entry[1])
+                if model:
+                    found[f"{model}.{entry[0]}"] = str(entry[1])
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.trace import Trace
+from .layers import graph_nodes
 from .onset import Onset
 from .series import Floats, Series, growth_per_step, median, per_step, rising_share
 from .sizes import elements
@@ -14,6 +15,8 @@ TAIL = 10  # steps at the end whose median is "the last loss"
 LONG_TAIL = 20  # one part in so many of a long run is its end
 READ_STEPS = 2_000  # steps in which a repetition of inputs is looked for
 REPEATED = 0.95  # of the inputs have the norm of those one epoch before
+STEEP = ("Exp", "Div", "Reciprocal", "Rsqrt", "Log")  # make large numbers of small ones
+SPIKE, BACK = 1e3, 10.0  # times the usual loss
 LAST_VALUES = 6  # losses before the failure that a report prints
 
 
@@ -37,6 +40,8 @@ class Loss:
     expected: float | None  # of an untrained model: ln(classes) or the mean square of the target, E23
     expected_from: str | None
     before_failure: tuple[tuple[int, float], ...]  # the last (step, loss) up to the failure
+    unexplained: float | None = None  # first loss / what the squares of the loudest first output make
+    spikes: int = 0  # losses a thousand times the usual one, each with an ordinary one after it
 
     @property
     def first_over_expected(self) -> float | None:
@@ -107,10 +112,32 @@ def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
         still_growing=earlier is not None and end > earlier,
         expected=expected,
         expected_from=source,
+        unexplained=_unexplained(trace, float(values[0])),
+        spikes=_spikes(values),
         before_failure=tuple(
             (int(s), float(v)) for s, v in zip(until.steps[-LAST_VALUES:], until.values[-LAST_VALUES:], strict=True)
         ),
     )
+
+
+def _unexplained(trace: Trace, first: float) -> float | None:
+    """An error grows with the square of what is compared. Where the model gave little, the targets are loud."""
+    rows = trace.rows("activation")
+    nodes = graph_nodes(trace)
+    if len(rows) == 0 or not nodes or any(name.startswith(STEEP) for name in nodes):
+        return None
+    rows = rows[rows["step"] == rows["step"][0]]
+    loud = np.maximum(np.abs(rows["low"]), np.abs(rows["high"]))
+    return first / (1 + float(loud.max()) ** 2) if np.isfinite(loud).all() and math.isfinite(first) else None
+
+
+def _spikes(values: Floats) -> int:
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2 * TAIL or finite.min() < 0:  # an error is positive; a critic's difference may be anything
+        return 0
+    usual = float(np.median(finite))
+    high = finite > SPIKE * max(usual, 1e-30)
+    return int((high[:-1] & (finite[1:] <= BACK * usual)).sum())
 
 
 def _jump(at: float | None, usual: float | None) -> float | None:

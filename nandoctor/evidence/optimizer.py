@@ -13,6 +13,7 @@ from .onset import Onset
 from .series import Floats, Series, median, per_step
 
 ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "radam", "nadam", "lion", "adafactor", "rprop", "lamb")
+LATEST = 20  # steps, as in the window before an onset
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Optimizer:
     hottest_layer: str | None
     hottest_ratio: float | None  # of one weight matrix, median before onset
     promised: float | None  # norm of update x norm of gradient / loss, median before onset: see gather
+    update_ratio_late: float | None = None  # median of the last that were recorded
 
 
 def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Optimizer | None:
@@ -49,6 +51,7 @@ def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Opt
     ratios = _Ratios(trace)
     before = ratios.by_step(onset.window[0], onset.step)
     first = ratios.by_step(0, 1)
+    every = ratios.by_step(0, 2**31)
     around = ratios.by_step(onset.step, onset.failed + 1)
     hottest, hottest_ratio = ratios.hottest(onset.window[0], max(onset.step, 1))
     lr = per_step(rates["step"], rates["value"], "max")
@@ -68,7 +71,8 @@ def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Opt
         update_ratio=median(before.values),
         update_ratio_first=median(first.values),
         update_ratio_onset=float(peak.max()) if len(peak) else None,
-        update_ratio_peak=_largest(ratios.by_step(0, 2**31).values),
+        update_ratio_peak=_largest(every.values),
+        update_ratio_late=median(every.between(0, onset.failed + 1).values[-LATEST:]),
         hottest_layer=hottest,
         hottest_ratio=hottest_ratio,
         promised=_promised(ratios.updates(onset.window[0], max(onset.step, 1)), losses, gradients),

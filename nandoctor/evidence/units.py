@@ -9,6 +9,8 @@ from .layers import classes, graph_nodes
 from .sizes import LARGEST
 
 FEW_LOOKS = 8  # looks in a row: at the first steps alone everything may be silent by chance
+MOST = 0.5  # of a layer's units, silent in the whole window and without gradient (E32)
+APART = 0.2  # silent units and those without gradient are the same ones, but for a few
 UNITS = 4  # a layer of fewer units dies by chance
 
 
@@ -20,6 +22,7 @@ class DeadLayer:
     still: float | None  # share of the rows of its weight that got no gradient in that window
     units: int
     looks: int
+    at_first: float | None = None  # share of units that were silent in the very first batch
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,24 @@ class Units:
     relu: bool  # the graph has an activation that is flat below 0
 
 
+def dead_share(dead: DeadLayer) -> float:
+    """Units that are silent and get no gradient: at most the smaller of both shares. Something may stand between a
+    layer and its ReLU: then they get no gradient although the layer's own output is above 0.
+    """
+    if dead.still is None:
+        return 0.0
+    if dead.still > dead.silent + APART:  # units that fire get no gradient either
+        return dead.still if dead.still < 1 else 0.0  # what comes behind them is flat for these, or the graph is cut
+    return min(dead.silent, dead.still)
+
+
 def gather(trace: Trace) -> Units | None:
     silent, still = trace.rows("silent_units"), trace.rows("still_units")
     if len(silent) == 0 and len(still) == 0:
         return None
     nodes = graph_nodes(trace)
     modules = classes(trace)
+    first = _first(silent)
     weights = {trace.subjects[s].name: row for s, row in _last(still).items() if s in trace.subjects}
     found = []
     for subject, row in _last(silent).items():
@@ -43,13 +58,22 @@ def gather(trace: Trace) -> Units | None:
         if units < UNITS:
             continue
         share = float(own["value"] / own["of"]) if own is not None and own["of"] > 0 else None
-        dead = DeadLayer(name, modules.get(name, ""), float(row["value"] / units), share, units, int(row["looks"]))
-        if dead.silent > 0:
+        silence = float(row["value"] / units)
+        dead = DeadLayer(name, modules.get(name, ""), silence, share, units, int(row["looks"]), first.get(subject))
+        if dead.silent > 0 or dead_share(dead) >= MOST:
             found.append(dead)
     return Units(
-        dead=tuple(sorted(found, key=lambda d: -min(d.silent, 1.0 if d.still is None else d.still))),
+        dead=tuple(sorted(found, key=lambda d: (-dead_share(d), -min(d.silent, 1.0 if d.still is None else d.still)))),
         relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
     )
+
+
+def _first(rows: Rows) -> dict[int, float]:
+    """By subject, the share of units that were silent at the first look."""
+    found: dict[int, float] = {}
+    for row in rows[(rows["of"] > 0) & np.isfinite(rows["value"])]:
+        found.setdefault(int(row["subject"]), float(row["value"] / row["of"]))
+    return found
 
 
 def _last(rows: Rows) -> dict[int, np.void]:

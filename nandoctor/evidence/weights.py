@@ -15,6 +15,7 @@ from .sizes import LARGEST
 FAN_IN = ("Linear", "Conv", "LSTM", "GRU", "RNN")
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
+LOOKS = 10  # steps: a branch that is used once in a while is not dead
 MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
 
 
@@ -30,6 +31,9 @@ class Weights:
     foreign_writes: tuple[tuple[int, str], ...]  # (step, parameter) written by other code than the optimizer
     checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
     zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
+    zero_stays: str | None = None  # one that still is at the end, although the optimizer was to train it
+    constant_layer: str | None = None  # a weight matrix whose elements are all the same number, not 0
+    loud_bias: tuple[str, float] | None = None  # bias that is furthest from 0 before the first step
 
 
 def gather(trace: Trace) -> Weights | None:
@@ -42,6 +46,9 @@ def gather(trace: Trace) -> Weights | None:
     worst: tuple[float, str, float, float] | None = None
     kinds = classes(trace)
     zero: str | None = None
+    constant: str | None = None
+    zeros: list[int] = []
+    bias: tuple[str, float] | None = None
     for row in initial_rows:
         name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
         owner = kinds.get(name.rpartition(".")[0], "")
@@ -49,6 +56,12 @@ def gather(trace: Trace) -> Weights | None:
         table = owner.startswith("Embedding")
         if row["norm"] == 0 and len(shape) > 1 and owner.startswith(FAN_IN):  # a bias may well be 0
             zero = zero or name
+            zeros.append(int(row["subject"]))
+        far = max(abs(float(row["low"])), abs(float(row["high"])))
+        if len(shape) == 1 and name.endswith("bias") and math.isfinite(far) and (bias is None or far > bias[1]):
+            bias = (name, far)
+        if len(shape) > 1 and owner.startswith(FAN_IN) and row["low"] == row["high"] != 0 and fan_in > 1:
+            constant = constant or name
         if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue
         std = float(row["norm"]) / math.sqrt(count)
@@ -67,7 +80,20 @@ def gather(trace: Trace) -> Weights | None:
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
         zero_layer=zero,
+        zero_stays=next((_name(trace, s) for s in zeros if _still_zero(trace, rows, s)), None),
+        constant_layer=constant,
+        loud_bias=bias,
     )
+
+
+def _still_zero(trace: Trace, rows: Rows, subject: int) -> bool:
+    """Zero to the end, in a model of which it got gradients that were all zero."""
+    norms = rows["norm"][rows["subject"] == subject]
+    gradients = trace.rows("parameter_gradient")
+    name = _name(trace, subject)
+    own = [s for s in np.unique(gradients["subject"]) if _name(trace, int(s)) == name]
+    asked = np.isin(gradients["subject"], own)
+    return len(norms) >= LOOKS and bool((norms == 0).all()) and int(asked.sum()) >= LOOKS
 
 
 def _largest_change(trace: Trace, foreign: Rows) -> tuple[int, str, float] | None:

@@ -51,7 +51,7 @@ def _by_kernel(wanted: list[tuple[int, Tensor, int]], places: list[int]) -> Samp
 
 
 def _read_by_kernel(*vectors: Tensor) -> bool:
-    return all(x.dtype is torch.float32 and address(x) for x in vectors)
+    return bool(vectors) and all(x.dtype is torch.float32 and address(x) for x in vectors)
 
 
 def sizes(samples: Samples) -> list[float]:

@@ -87,6 +87,17 @@ def is_countable(tensor: Tensor) -> bool:
     )
 
 
+def is_plain_float(tensor: Tensor) -> bool:
+    """The same of floating point."""
+    return (
+        tensor.is_floating_point()
+        and tensor.layout is torch.strided
+        and is_dense(tensor)
+        and tensor.device.type == "cpu"
+        and tensor.numel() > 0
+    )
+
+
 def measure_integers(tensor: Tensor) -> Stats:
     """Token ids, classes, masks."""
     low, high = (int(end) for end in torch.aminmax(tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor))
@@ -178,7 +189,7 @@ def kernel_norms(tensors: list[Tensor], places: list[int]) -> list[float]:
 def norms(tensors: list[Tensor]) -> list[float]:
     """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
     places = [address(tensor) for tensor in tensors]
-    if all(places):
+    if places and all(places):  # of nothing, too, where there is no kernel
         return kernel_norms(tensors, places)
     result = [0.0] * len(tensors)
     groups: dict[tuple[Any, Any], list[int]] = {}

@@ -6,7 +6,7 @@ A recording writes ROW structs and JSON notes to a spool; `trace/parquet.py` tur
 
 import struct
 
-VERSION = 3
+VERSION = 4
 
 # --- one row: 40 bytes, little-endian ------------------------------------------------------------------------
 ROW_FIELDS = (
@@ -74,6 +74,9 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "treatment": ("", "", "value"),
     # under DistributedDataParallel, at a look and where the loss is not finite (recording/probes/replicas.py)
     "local_gradient": ("", "", "value"),  # norm of a parameter's gradient before the ranks' are averaged
+    # what the loss was computed with, from what its graph saved (recording/probes/targets.py); subject = the loss
+    "target": ("low", "high", "norm"),  # a floating-point target
+    "fit": ("", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}

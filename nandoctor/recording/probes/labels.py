@@ -34,10 +34,20 @@ def look(run: Run, loss: Tensor) -> None:
             recorder.add("labels", recorder.subject(name, "loss"), (low, high, count), tensor)
 
 
-def _targets(root: Any) -> Iterator[tuple[str, Tensor, int | None]]:
+def near(root: Any) -> Iterator[Any]:
+    """Nodes of the graph from the loss down."""
     seen, todo = {root}, [root]
     while todo and len(seen) < NEAR:
         node = todo.pop(0)
+        yield node
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                todo.append(below)
+
+
+def _targets(root: Any) -> Iterator[tuple[str, Tensor, int | None]]:
+    for node in near(root):
         field = SAVED.get(node.name())
         if field is not None and not packed(node, field):
             saved = unpacked(node, field)
@@ -45,10 +55,6 @@ def _targets(root: Any) -> Iterator[tuple[str, Tensor, int | None]]:
             for tensor in saved if isinstance(saved, (tuple, list)) else [saved]:
                 if isinstance(tensor, Tensor):
                     yield node.name().removesuffix("Backward0"), tensor, _signed(ignored)
-        for below, _ in node.next_functions:
-            if below is not None and below not in seen:
-                seen.add(below)
-                todo.append(below)
 
 
 def _signed(value: Any) -> int | None:

@@ -11,7 +11,7 @@ from ..attach import watch_lookup, watch_method
 from ..autopsy.incidents import Alarms
 from ..run import Run
 from ..stats import detach, item, local, measurable
-from . import labels
+from . import labels, targets
 from .optimizer import Optimizers
 from .weights import Weights
 
@@ -68,6 +68,7 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.call("loss", "loss"), value)
     labels.look(run, whole)
+    targets.look(run, whole)
     recorder.backward_begins(given, divisor(whole))
     run.scaled_losses.clear()
 

@@ -1,0 +1,119 @@
+"""How far the model is better than one constant answer for everything, by the terms of its loss that are understood."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Rows, Trace
+from .series import Series, median, per_step
+from .sizes import elements
+
+FEW = 8  # looks: one batch's chance is noise
+TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is the loss
+MOVES = 3.0  # times: data keep their spread, predictions that serve as targets do not
+END = 20  # the last part in so many of the losses
+BLOCK = 5  # looks whose mean is a level
+ROUNDING = 0.01  # half precision, and a weight decay in the loss
+SPIKE = 10.0  # times the median
+LAST = 20  # losses whose mean is the end
+
+
+@dataclass(frozen=True)
+class Fit:
+    """1: as good as a constant answer, 0: perfect, above 1: worse than knowing nothing."""
+
+    looks: int
+    start: float  # mean of the first block
+    end: float  # median of the last looks
+    best: float  # lowest mean of a block
+    alone: bool  # the term is the whole loss
+    noise: float  # standard error of what a constant answer costs, relative
+    first_over: float | None  # first error / that of an untrained model whose answers are near 0, E23
+
+
+def gather(trace: Trace, losses: Series) -> Fit | None:
+    """None where the terms that are understood are not what the loss goes with."""
+    rows = trace.rows("fit")
+    rows = rows[np.isfinite(rows["value"]) & np.isfinite(rows["divisor"])]
+    own = per_step(rows["step"], rows["value"] * rows["divisor"])
+    chance = per_step(rows["step"], rows["divisor"])
+    if len(own) < FEW or not _is_the_loss(own, losses):
+        return None
+    half = len(chance) // 2
+    early, late = median(chance.values[:half]) or 0.0, median(chance.values[half:]) or 0.0
+    if not early < MOVES * late or not late < MOVES * early:  # targets that the model makes itself
+        return None
+    with np.errstate(all="ignore"):
+        ratios = Series(own.steps, own.values / chance.values)
+    usual = float(chance.values.mean())
+    end = _end(own, losses) / usual
+    blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
+    return Fit(
+        looks=len(ratios),
+        start=float(blocks[0].mean()),
+        end=end,
+        best=min([end, *(float(block.mean()) for block in blocks)]),
+        alone=_alone(own, losses),
+        noise=float(chance.values.std()) / usual / math.sqrt(len(chance)),
+        first_over=_first_over(trace, trace.rows("fit")),
+    )
+
+
+def _alone(own: Series, losses: Series) -> bool:
+    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+    with np.errstate(all="ignore"):
+        share = median(own.values / then)
+    return share is not None and abs(share - 1) < ROUNDING
+
+
+def _end(own: Series, losses: Series) -> float:
+    """The term at the end of the run: the last looks may lie far before it, the loss is known at every step."""
+    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+    with np.errstate(all="ignore"):
+        share = median(own.values / then)
+    last = losses.values[-max(LAST, len(losses) // END) :]
+    usual = last[last <= SPIKE * (median(last) or 0.0)]  # one loud batch is not the end
+    return share * float(usual.mean()) if share is not None and len(usual) else math.nan
+
+
+def _is_the_loss(own: Series, losses: Series) -> bool:
+    _, left, right = np.intersect1d(own.steps, losses.steps, return_indices=True)
+    x, y = own.values[left], losses.values[right]
+    known = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
+    if int(known.sum()) < FEW:
+        return False
+    x, y = np.log(x[known]), np.log(y[known])
+    return bool(x.std() > 0 and y.std() > 0 and np.corrcoef(x, y)[0, 1] >= TOGETHER)
+
+
+def _first_over(trace: Trace, rows: Rows) -> float | None:
+    """An untrained model answers near 0: its squared error is the mean square of the targets, its cross entropy that
+    of as many equal chances as there are classes. What a constant answer costs may be far less than that.
+    """
+    if len(rows) == 0:
+        return None
+    first = rows[rows["step"] == rows["step"][0]]
+    usual = _untrained(trace, int(first["step"][0]))
+    with np.errstate(all="ignore"):
+        over = first["value"] * first["divisor"] / np.maximum(first["divisor"], usual)
+    return float(over.max()) if np.isfinite(over).all() else None
+
+
+def _untrained(trace: Trace, step: int) -> float:
+    targets, labels = trace.rows("target"), trace.rows("labels")
+    targets = targets[targets["step"] == step]
+    high = labels["high"][np.isfinite(labels["high"])]
+    with np.errstate(all="ignore"):
+        squares = targets["norm"] ** 2 / elements(trace, targets["shape"])
+    found = [float(s) for s in squares if math.isfinite(s)]
+    if len(high) and high.max() >= 1:
+        found.append(math.log(float(high.max()) + 1))
+    return max([*found, math.log(2) if len(targets) and targets["high"].max() <= 1 else 0.0])
+
+
+def sizes(trace: Trace) -> Series:
+    """rms of the float targets by step, the largest."""
+    rows = trace.rows("target")
+    with np.errstate(all="ignore"):
+        return per_step(rows["step"], rows["norm"] / np.sqrt(np.maximum(elements(trace, rows["shape"]), 1)), "max")

@@ -1,0 +1,84 @@
+"""What the loss was computed with, read from what its graph saved: the scale of float targets, and how far the model
+is better than a constant answer.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..autopsy.values import packed, unpacked
+from ..looks import looking
+from ..run import Run
+from ..stats import detach, is_countable, is_plain_float, item, measure
+from .labels import near
+
+PAIRS = {  # node -> whether what it saved as `self` are logits
+    "MseLossBackward0": False,
+    "SmoothL1LossBackward0": False,
+    "HuberLossBackward0": False,
+    "BinaryCrossEntropyBackward0": False,
+    "BinaryCrossEntropyWithLogitsBackward0": True,
+}
+CLASSES = ("NllLossBackward0", "NllLoss2DBackward0")
+LARGEST = 4_000_000  # elements: larger outputs are not worth a pass of their own
+FEW = 4  # samples below which a constant answer says nothing
+SAME = 1e-12  # targets that are all alike have no chance to be better than
+
+
+def look(run: Run, loss: Tensor) -> None:
+    """A `target` row for every float target; at a look a `fit` row for every term of the loss that is understood."""
+    recorder = run.recorder
+    if not recorder.governor.whole or loss.grad_fn is None:
+        return
+    for node in near(loss.grad_fn):
+        name = node.name()
+        if (name not in PAIRS and name not in CLASSES) or packed(node, "self") or packed(node, "target"):
+            continue
+        given, target = unpacked(node, "self"), unpacked(node, "target")
+        if not isinstance(given, Tensor) or not isinstance(target, Tensor) or not is_plain_float(given):
+            continue
+        subject = recorder.subject(name.removesuffix("Backward0"), "loss")
+        if name in PAIRS and is_plain_float(target):
+            recorder.add("target", subject, measure(target), target)
+        if looking(recorder) and given.numel() <= LARGEST:
+            row = _classes(node, given, target) if name in CLASSES else _fit(name, detach(given), detach(target))
+            if row is not None:
+                recorder.add("fit", subject, row)
+
+
+def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
+    """A row of the error, against that of the best constant answer for each output."""
+    if given.shape != target.shape or not target.is_floating_point() or target.dim() < 1 or len(target) < FEW:
+        return None
+    count, given, target = len(target), given.double(), target.double()
+    mean = target.mean(0)
+    if PAIRS[name] or name.startswith("Binary"):
+        likely = given.sigmoid() if PAIRS[name] else given
+        own = nn.functional.binary_cross_entropy(likely.clamp(0, 1), target.clamp(0, 1), reduction="mean")
+        floor = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)).mean()
+        chance = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).mean()
+        own, chance = own - floor, chance - floor  # of soft targets the best answer costs something, too
+    else:
+        own, chance = (given - target).square().mean(), (target - mean).square().mean()
+    return _row(item(own), item(chance) * count / (count - 1))
+
+
+def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
+    if not is_countable(target) or given.dim() < 2 or unpacked(node, "weight") is not None:
+        return None
+    chosen = detach(given).movedim(1, -1).reshape(-1, given.shape[1])
+    labels = target.reshape(-1)
+    kept = (labels >= 0) & (labels < chosen.shape[1])
+    chosen, labels = chosen[kept], labels[kept]
+    if len(labels) < FEW:
+        return None
+    own = -item(chosen.gather(1, labels.unsqueeze(1)).double().mean())
+    counts = torch.bincount(labels).double()
+    shares = counts[counts > 0] / len(labels)
+    entropy = -item((shares * shares.log()).sum())
+    return _row(own, entropy + (len(shares) - 1) / (2 * len(labels)))  # a sample's entropy is too low by as much
+
+
+def _row(own: float, chance: float) -> tuple[float, float, float] | None:
+    return (0.0, chance, own / chance) if chance > SAME else None
