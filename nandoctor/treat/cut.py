@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
+from .rehearsal import Rehearsal, best_of
 from .snapshots import restore
 
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
@@ -23,6 +25,9 @@ SURE = 2.0  # standard errors by which it has to have risen or fallen
 LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then does not learn at this rate
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
+FAR, NEAR = 4.0, 2.0  # between rehearsed rates: first, and when they are reviewed
+MOST, SMALLEST = 7, 1e-5  # rates that are rehearsed; the least of them
+REVIEW = 60  # steps until they are reviewed; then twice as many
 
 
 class Cut:
@@ -39,6 +44,8 @@ class Cut:
         self.losses: list[float] = []
         self.step = self.began = case.run.recorder.step
         self.begun_again, self.hopeless = 0, False
+        self.scale, self.settled = 1.0, False  # chosen by rehearsal: it does not grow by itself then
+        self.review = REVIEW
 
     def rate(self, optimizer: Optimizer, place: int) -> float:
         step = self.case.run.recorder.step
@@ -67,7 +74,7 @@ class Cut:
             self.ratios[key] = ratio
             if key not in self.values:
                 used = self.first * self._alone(group)
-                fits = used * self.share * HEALTHY_RATIO * self._alone(group) / ratio
+                fits = used * self.scale * self.share * HEALTHY_RATIO * self._alone(group) / ratio
                 self.values[key], self.ceiling[key] = min(1.0, fits), 1.0
             elif ratio > TORN:
                 self.values[key] *= HEALTHY_RATIO / ratio
@@ -75,6 +82,61 @@ class Cut:
     def _alone(self, group: dict[str, Any]) -> float:
         """The share of the first step in what it comes to with the steps that momentum adds to it."""
         return 1 - momentum(group) if self.fresh else 1.0
+
+    # --- rehearsed -------------------------------------------------------------------------------------------
+    def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
+        """Which multiple of what arithmetic says lowers the loss most? Outwards while it gets better, then halfway."""
+        found: dict[float, list[float]] = {}
+
+        def heard(times: float) -> bool:
+            if times not in found:
+                losses = rehearsal.losses(partial(self.take, times))
+                if losses is None:
+                    return False
+                found[times] = losses
+            return True
+
+        best: float | None = 1.0
+        asked = [1.0, far, 1 / far]
+        while asked and all(heard(times) for times in asked):
+            best = best_of(found)
+            if best is None:  # all were lost: far smaller ones
+                least = min(found)
+                asked = [least / far**2] if least > SMALLEST else []
+            else:
+                edge = best in (max(found), min(found)) and len(found) < MOST
+                asked = [best * far if best == max(found) else best / far] if edge and best != 1.0 else []
+        if rehearsal.copy is not None or len(found) < 3:
+            return
+        best = best_of(found)
+        if best is not None:
+            halfway = [best * math.sqrt(far), best / math.sqrt(far)]
+            if not all(heard(times) for times in halfway) and rehearsal.copy is not None:
+                return
+            best = best_of(found)
+        self.settled = best is not None
+        if best is not None:
+            self.take(best)
+            self._say(found, best)
+
+    def take(self, times: float) -> None:
+        self.settled = True
+        self.scale *= times
+        self.values = {key: min(1.0, value * times) for key, value in self.values.items()}
+
+    def again(self, rehearsal: Rehearsal) -> None:
+        """What was right for the first steps need not be so for later ones."""
+        if not self.settled or self.case.run.recorder.step - self.began < self.review:
+            return
+        self.review *= 2
+        self.settle(rehearsal, NEAR)
+
+    def _say(self, found: dict[float, list[float]], best: float) -> None:
+        what = f"{best:.3g} times the factor that arithmetic says" if best != 1.0 else "the factor stays"
+        Ledger(self.case.run.recorder).write(
+            "once", treatments.LEARNING_RATE, self.case.cause, f"of {len(found)} learning rates the best is taken: {what}",
+            f"the loss fell most with it in forked copies of {len(found[best])} steps",
+        )  # fmt: skip
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -86,7 +148,7 @@ class Cut:
             return
         now, then = self.losses[-LOOK:], self.losses[-2 * LOOK : -LOOK]
         rise = rises(now, then)
-        if rise < -SURE:
+        if rise < -SURE and not self.settled:
             for key, value in self.values.items():
                 if self.ratios.get(key, math.inf) * GROWTH < LIVELY_RATIO:
                     self.values[key] = min(value * GROWTH, self.ceiling[key])

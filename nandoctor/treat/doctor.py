@@ -18,6 +18,7 @@ from .applied import Applied, Case, Gradients
 from .ledger import Ledger
 from .opinion import Opinion, Trial, key_of
 from .plans import UNKNOWN, plan
+from .rehearsal import Rehearsal
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
 from .vitals import Vitals
@@ -66,6 +67,7 @@ class Doctor:
 
     def __post_init__(self) -> None:
         self.safety = Safety(self.snapshots)
+        self.rehearsal = Rehearsal(self.run.recorder)
 
     # --- what the hooks tell ---------------------------------------------------------------------------------
     def loss_seen(self, value: float) -> None:
@@ -82,16 +84,32 @@ class Doctor:
         """True: this step is to be left out. gradients: None where a closure makes them."""
         step = self.run.recorder.step
         self.incidents = self.window.incidents
+        self.rehearsal.step_begins()
+        if self.rehearsal.copy is not None:
+            return self.rehearsed(gradients)
         if self.snapshots.due(step) and self.calm():
             self.snapshots.take(step, self.optimizers, self.buffers())
         if gradients is None:
             return self.check_up(None)
         alarm = self.alarm(gradients)
+        if not alarm and len(self.optimizers) == 1:
+            for again in self.each("again"):
+                again(self.rehearsal)
+            if self.rehearsal.copy is not None:
+                return False
         return self.consult(gradients, alarm) if alarm else self.check_up(gradients)
+
+    def rehearsed(self, gradients: Gradients | None) -> bool:
+        """A step of a forked copy: what is in force stays, nobody is asked."""
+        assert self.rehearsal.copy is not None
+        self.rehearsal.copy.loss_seen(self.loss)
+        if gradients is not None:
+            self.alarm(gradients)
+        return False
 
     def model_begins(self) -> None:
         """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
-        if self.window.incidents != self.incidents:
+        if self.rehearsal.copy is None and self.window.incidents != self.incidents:
             self.incidents = self.window.incidents
             self.consult(None, "a step was left out")
 
@@ -228,6 +246,8 @@ class Doctor:
         self.agreed, self.awake = ("", 0, 0), 0
         if snapshot is not None:
             self.vitals.start_anew()
+            if applied.settle is not None and len(self.optimizers) == 1:
+                applied.settle(self.rehearsal)
         return snapshot is not None
 
     def _target(self, applied: Applied, opinion: Opinion) -> Snapshot | None:

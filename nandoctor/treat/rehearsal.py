@@ -1,0 +1,188 @@
+"""A choice is rehearsed before it is made: forked copies of the training run on with each candidate and tell their losses.
+
+The copies stand behind the walls of recording/forked, and end before they come far. Data, random numbers and weights
+are those that the training itself will meet, so that losses are compared pair by pair. Where a process cannot be
+forked safely nothing is rehearsed, and the choice is made by arithmetic alone.
+"""
+
+import atexit
+import json
+import math
+import multiprocessing
+import os
+import select
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..recording.forked.walls import apart, end_in, forbid, fork, random_state, same_random, too_little_memory, unfit
+from ..recording.recorder import Recorder
+
+STEPS = 50  # that a copy runs: what a learning rate is worth shows in its trend, not in its next step
+LEAST = 10  # fewer say nothing
+LAST = 0.3  # of a copy's steps: their losses are compared
+START_S = 2.0  # for the fork itself
+SLOWER = 3.0  # times the usual time of a step, after which a copy counts as hung
+BUDGET_S, BUDGET_SHARE = 20.0, 1.0  # of all rehearsals, beside what the training took so far
+CHILDREN = "/proc/self/task/{}/children"
+
+
+class Silent:
+    """Stands for the writer of the spool in a copy."""
+
+    lost = None
+
+    def rows(self, packed: bytes) -> None:
+        return None
+
+    def note(self, kind: str, /, **fields: object) -> None:
+        return None
+
+
+@dataclass
+class Copy:
+    """In a forked copy: the losses so far, and where they are told."""
+
+    report: int
+    steps: int
+    losses: list[float] = field(default_factory=list)
+
+    def loss_seen(self, loss: float | None) -> None:
+        """A step is about to be taken."""
+        if loss is not None:
+            self.losses.append(loss)
+        if len(self.losses) >= self.steps or (loss is not None and not math.isfinite(loss)):
+            self.leave()
+
+    def leave(self, *_: object) -> None:
+        try:
+            os.write(self.report, json.dumps(self.losses).encode() + b"\n")
+        finally:
+            os._exit(0)
+
+
+@dataclass
+class Rehearsal:
+    """What it may cost, and the copies of one choice."""
+
+    recorder: Recorder
+    begun: float | None = None  # at the first step: what is loaded before it tells nothing
+    spent: float = 0.0
+    copy: Copy | None = None  # only in a forked copy
+    refused: str = ""
+
+    def step_begins(self) -> None:
+        if self.begun is None:
+            self.begun = time.monotonic()
+
+    def possible(self) -> bool:
+        if self.copy is not None or self.begun is None:
+            return False
+        try:
+            self.refused = unfit() or ("it has child processes" if has_children() else "")
+            return not (self.refused or too_little_memory())
+        except OSError as error:
+            self.refused = str(error)
+            return False
+
+    def steps(self) -> int:
+        """How many can be afforded."""
+        left = BUDGET_S + BUDGET_SHARE * self.trained() - self.spent
+        return min(STEPS, int(left / self.step_s()))
+
+    def trained(self) -> float:
+        """Seconds."""
+        return time.monotonic() - (self.begun or 0.0) - self.spent
+
+    def step_s(self) -> float:
+        return max(self.trained() / max(self.recorder.step, 1), 1e-3)
+
+    def losses(self, candidate: Callable[[], None]) -> list[float] | None:
+        """Of the steps to come. None: not rehearsed, or this is the copy, in which the candidate was called."""
+        if not self.possible() or (steps := self.steps()) < LEAST:
+            return None
+        began = time.monotonic()
+        try:
+            return self._one(candidate, steps)
+        finally:
+            self.spent += time.monotonic() - began
+
+    def _one(self, candidate: Callable[[], None], steps: int) -> list[float] | None:
+        """None in the copy, or where none could be made."""
+        limit = START_S + SLOWER * steps * self.step_s()
+        state = random_state()
+        reading, writing = os.pipe()
+        try:
+            pid = fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            return None
+        if pid == 0:
+            self._begin_copy(Copy(writing, steps), state, limit, candidate)
+            return None
+        os.close(writing)
+        try:
+            return heard(reading, limit)
+        finally:
+            os.close(reading)
+            gone(pid)
+
+    def _begin_copy(self, copy: Copy, state: object, limit: float, candidate: Callable[[], None]) -> None:
+        try:
+            self.copy = copy
+            apart((copy.report,))
+            end_in(limit)
+            self.recorder.guard.on = True  # recording/children.py switched it off
+            self.recorder.tap = None
+            self.recorder.writer = Silent()  # type: ignore[assignment]
+            atexit.register(copy.leave)  # the program may end in the copy: ours is called before any other
+            same_random(state)
+            candidate()
+            forbid(copy.leave)
+        except BaseException:
+            os._exit(1)
+
+
+def heard(reading: int, limit: float) -> list[float]:
+    """The line of a copy; empty if it hung or died."""
+    said, until = b"", time.monotonic() + limit
+    waiting = select.poll()
+    waiting.register(reading, select.POLLIN)
+    while not said.endswith(b"\n"):
+        left = until - time.monotonic()
+        part = os.read(reading, 1 << 16) if left > 0 and waiting.poll(1e3 * left) else b""
+        if not part:
+            return []
+        said += part
+    return [float(loss) for loss in json.loads(said)]
+
+
+def gone(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def has_children() -> bool:
+    """Workers of a DataLoader among them: batches that a copy drew would be lost to the training."""
+    pid = os.getpid()
+    try:
+        with open(CHILDREN.format(pid), "rb") as file:
+            return bool(file.read().strip())
+    except OSError:  # a kernel without it
+        return bool(multiprocessing.active_children())
+
+
+def best_of(found: Mapping[float, Sequence[float]]) -> float | None:
+    """The candidate with the lowest losses at the end of what all of them reached. Those that were lost do not count."""
+    sound = {name: losses for name, losses in found.items() if len(losses) >= LEAST and all(map(math.isfinite, losses))}
+    if not sound:
+        return None
+    reached = min(len(losses) for losses in sound.values())
+    last = max(3, int(LAST * reached))
+    return min(sound, key=lambda name: statistics.fmean(sound[name][reached - last : reached]))
