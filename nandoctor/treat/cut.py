@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +12,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
-from .rehearsal import Rehearsal, best_of
+from .rehearsal import Rehearsal, best_of, search
 from .snapshots import restore
 
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
@@ -26,7 +25,6 @@ LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then do
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
 FAR, NEAR = 4.0, 2.0  # between rehearsed rates: first, and when they are reviewed
-MOST, SMALLEST = 7, 1e-5  # rates that are rehearsed; the least of them
 REVIEW = 60  # steps until they are reviewed; then twice as many
 
 
@@ -85,39 +83,12 @@ class Cut:
 
     # --- rehearsed -------------------------------------------------------------------------------------------
     def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
-        """Which multiple of what arithmetic says lowers the loss most? Outwards while it gets better, then halfway."""
-        found: dict[float, list[float]] = {}
-
-        def heard(times: float) -> bool:
-            if times not in found:
-                losses = rehearsal.losses(partial(self.take, times))
-                if losses is None:
-                    return False
-                found[times] = losses
-            return True
-
-        best: float | None = 1.0
-        asked = [1.0, far, 1 / far]
-        while asked and all(heard(times) for times in asked):
-            best = best_of(found)
-            if best is None:  # all were lost: far smaller ones
-                least = min(found)
-                asked = [least / far**2] if least > SMALLEST else []
-            else:
-                edge = best in (max(found), min(found)) and len(found) < MOST
-                asked = [best * far if best == max(found) else best / far] if edge and best != 1.0 else []
-        if rehearsal.copy is not None or len(found) < 3:
-            return
-        best = best_of(found)
-        if best is not None:
-            halfway = [best * math.sqrt(far), best / math.sqrt(far)]
-            if not all(heard(times) for times in halfway) and rehearsal.copy is not None:
-                return
-            best = best_of(found)
-        self.settled = best is not None
-        if best is not None:
+        """Which multiple of what arithmetic says lowers the loss most?"""
+        found = search(rehearsal, self.take, far)
+        best = best_of(found) if found else None
+        if found is not None and best is not None:
             self.take(best)
-            self._say(found, best)
+            chosen(self.case, found, best)
 
     def take(self, times: float) -> None:
         self.settled = True
@@ -130,13 +101,6 @@ class Cut:
             return
         self.review *= 2
         self.settle(rehearsal, NEAR)
-
-    def _say(self, found: dict[float, list[float]], best: float) -> None:
-        what = f"{best:.3g} times the factor that arithmetic says" if best != 1.0 else "the factor stays"
-        Ledger(self.case.run.recorder).write(
-            "once", treatments.LEARNING_RATE, self.case.cause, f"of {len(found)} learning rates the best is taken: {what}",
-            f"the loss fell most with it in forked copies of {len(found[best])} steps",
-        )  # fmt: skip
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -174,6 +138,31 @@ class Cut:
             f"the learning rate is multiplied by {DEEPER:g} again; weights and optimizer state are those of step "
             f"{back.step} again", f"the loss has not fallen within {LEARNS_WITHIN} steps",
         )  # fmt: skip
+
+
+class Tempo:
+    """One factor for the rate of all groups, or for the length that gradients are clipped to."""
+
+    def __init__(self, case: Case, value: float, most: float = math.inf) -> None:
+        self.case, self.value, self.most = case, value, most
+
+    def settle(self, rehearsal: Rehearsal) -> None:
+        found = search(rehearsal, self.take, FAR)
+        best = best_of(found) if found else None
+        if found is not None and best is not None:
+            self.take(best)
+            chosen(self.case, found, best)
+
+    def take(self, times: float) -> None:
+        self.value = min(self.most, self.value * times)
+
+
+def chosen(case: Case, found: dict[float, list[float]], best: float) -> None:
+    what = f"{best:.3g} times it" if best != 1.0 else "it stays"
+    Ledger(case.run.recorder).write(
+        "once", treatments.LEARNING_RATE, case.cause, f"{len(found)} sizes of this were rehearsed: {what}",
+        f"the loss fell most with it in forked copies of {len(found[best])} steps",
+    )  # fmt: skip
 
 
 def momentum(group: dict[str, Any]) -> float:

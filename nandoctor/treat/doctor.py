@@ -34,6 +34,7 @@ STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
 PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
+TINY_BATCH = "batchnorm-tiny-batch"
 BAD_IN_A_ROW = 3  # steps without a cause that explains them: then the weights themselves are suspected
 
 
@@ -146,6 +147,10 @@ class Doctor:
     def check_up(self, gradients: Gradients | None) -> bool:
         """Causes that raise no alarm: at set steps, as long as it costs next to nothing."""
         self.look_back()
+        if self.run.alone is not None and self.run.alone.always() and TINY_BATCH not in self.tried:
+            self.run.recorder.flush()
+            why = "every batch gives one value per channel: torch would raise"
+            return self.treat(Opinion(TINY_BATCH, 0.0, why, gather(self.window.trace()), True), gradients, "")
         step = self.run.recorder.step - self.window.base
         if not (step in CHECK_UPS or (step and step % 1000 == 0)):
             return False
@@ -246,8 +251,8 @@ class Doctor:
         self.agreed, self.awake = ("", 0, 0), 0
         if snapshot is not None:
             self.vitals.start_anew()
-            if applied.settle is not None and len(self.optimizers) == 1:
-                applied.settle(self.rehearsal)
+        if applied.settle is not None and len(self.optimizers) == 1:
+            applied.settle(self.rehearsal)
         return snapshot is not None
 
     def _target(self, applied: Applied, opinion: Opinion) -> Snapshot | None:

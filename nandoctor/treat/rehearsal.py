@@ -1,4 +1,4 @@
-"""A choice is rehearsed before it is made: forked copies of the training run on with each candidate and tell their losses.
+"""A choice is rehearsed: forked copies of the training run on, each with one candidate, and tell their losses.
 
 The copies stand behind the walls of recording/forked, and end before they come far. Data, random numbers and weights
 are those that the training itself will meet, so that losses are compared pair by pair. Where a process cannot be
@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..recording.forked.walls import apart, end_in, forbid, fork, random_state, same_random, too_little_memory, unfit
 from ..recording.recorder import Recorder
@@ -26,6 +27,7 @@ LAST = 0.3  # of a copy's steps: their losses are compared
 START_S = 2.0  # for the fork itself
 SLOWER = 3.0  # times the usual time of a step, after which a copy counts as hung
 BUDGET_S, BUDGET_SHARE = 20.0, 1.0  # of all rehearsals, beside what the training took so far
+MOST, SMALLEST = 7, 1e-5  # candidates of one choice, before the last two; the least of them
 CHILDREN = "/proc/self/task/{}/children"
 
 
@@ -146,6 +148,37 @@ class Rehearsal:
             os._exit(1)
 
 
+def search(rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> dict[float, list[float]] | None:
+    """Losses by multiples of a figure: outwards from 1 by `far` while it gets better, then halfway to both sides.
+
+    None where nothing was compared, and in each copy: `take` was called there, and it goes on with the training.
+    """
+    found: dict[float, list[float]] = {}
+
+    def heard_of(times: float) -> bool:
+        if times not in found:
+            losses = rehearsal.losses(partial(take, times))
+            if losses is None:
+                return False
+            found[times] = losses
+        return True
+
+    asked = [1.0, far, 1 / far]
+    halfway = False
+    while asked:
+        if not all(heard_of(times) for times in asked):
+            return found if rehearsal.copy is None and len(found) > 2 else None
+        asked = []
+        best = best_of(found)
+        if best is None:  # all were lost
+            asked = [min(found) / far**2] if min(found) > SMALLEST else []
+        elif best in (max(found), min(found)) and best != 1.0 and len(found) < MOST:
+            asked = [best * far if best > 1 else best / far]
+        elif not halfway:
+            asked, halfway = [best * math.sqrt(far), best / math.sqrt(far)], True
+    return found
+
+
 def heard(reading: int, limit: float) -> list[float]:
     """The line of a copy; empty if it hung or died."""
     said, until = b"", time.monotonic() + limit
@@ -179,7 +212,7 @@ def has_children() -> bool:
 
 
 def best_of(found: Mapping[float, Sequence[float]]) -> float | None:
-    """The candidate with the lowest losses at the end of what all of them reached. Those that were lost do not count."""
+    """The candidate with the lowest losses at the end of what all of them reached, unless it was lost."""
     sound = {name: losses for name, losses in found.items() if len(losses) >= LEAST and all(map(math.isfinite, losses))}
     if not sound:
         return None
