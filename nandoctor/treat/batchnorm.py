@@ -17,7 +17,6 @@ from ..recording.run import Run
 from ..recording.stats import detach
 from ..recording.tracebacks import OURS
 from .applied import Applied, Case, Gradients
-from .cut import Tempo
 from .hooks import shielded
 
 TOO_FEW = 4  # values per channel, as in causes/batchnorm_tiny_batch.py
@@ -93,12 +92,12 @@ def running(case: Case) -> Applied | None:
     if alone is not None:
         alone.on = False
     stop = with_running(case.run, few, True, lambda _: None, lambda *_: True)
-    tempo = Tempo(case, 1.0)
     return Applied(
         treatments.BATCHNORM, f"BatchNorm uses its running statistics for at most {few} values per channel",
         "remove --active; to keep it, use larger batches, drop_last=True or another normalisation",
         {"kind": "drop-last"}, back="start" if case.run.recorder.step < EARLY else "", stop=stop,
-        factor=lambda optimizer: min(1.0, tempo.value * _share(optimizer, few)), settle=tempo.settle,
+        factor=lambda optimizer: _share(optimizer, few),
+        upstream="batchnorm-tiny-batch",  # the batches stay as small as they are
     )  # fmt: skip
 
 

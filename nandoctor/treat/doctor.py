@@ -22,6 +22,7 @@ from .rehearsal import Rehearsal
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
 from .vitals import Vitals
+from .weighing import weigh_up
 from .window import Window
 
 SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
@@ -61,6 +62,8 @@ class Doctor:
     loss: float | None = None
     incidents: int = 0  # of the window, when the judges were asked last
     awake: int = 0
+    jumped: int = 0  # step of the first jump of late
+    weighed: int = 0  # jumps that were weighed up
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -129,6 +132,10 @@ class Doctor:
         if self.loss is not None:
             spike = vitals.loss.add(self.loss)
         spike = vitals.norm.add(gradients.total) or spike
+        if spike and not self.awake:
+            vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
+        if self.loss is not None:
+            vitals.late.append(self.loss)
         self.step_bad = bad_loss or not gradients.finite
         vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if self.step_bad else 0
         if bad_loss:
@@ -163,7 +170,7 @@ class Doctor:
         if opinion is None:
             self.agreed = ("", 0, 0)
             if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
-                return False
+                return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
         if opinion.cause != UNKNOWN and opinion.evidence.bad is None and not self._agree(opinion):
             return False
@@ -219,27 +226,34 @@ class Doctor:
             name, apply = treatments[place]
             if self.allowed and name not in self.allowed:
                 continue
-            case = Case(
-                self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots,
-                sum(1 for applied, of in self.done if of == key and applied.name == name),
-                self.documents, self.policy, bool(self.allowed), gradients,
-            )  # fmt: skip
-            applied = apply(case)
+            applied = apply(self.case(opinion, gradients, name))
             if applied is not None:
-                return self._put_in_force(applied, opinion, why)
+                return self.put_in_force(applied, opinion, why)
         self.give_up(cause, key, why)
         return False
 
-    def _put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
-        step, cause = self.run.recorder.step, opinion.cause
+    def case(self, opinion: Opinion, gradients: Gradients | None, name: str) -> Case:
+        return Case(
+            self.run, opinion.evidence, opinion.cause, self.optimizers, self.vitals, self.snapshots,
+            sum(1 for applied, of in self.done if of == opinion.key and applied.name == name),
+            self.documents, self.policy, bool(self.allowed), gradients,
+        )  # fmt: skip
+
+    def begin(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
+        """Where it went back to."""
         snapshot = self._target(applied, opinion)
-        back = ""
+        self.active.append(applied)
         if snapshot is not None:
             restore(snapshot)
             self.snapshots.forget_after(snapshot)
-            back = f"; weights and optimizer state are those of step {snapshot.step} again"
+            self.vitals.start_anew()
+        return snapshot
+
+    def put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
+        step, cause = self.run.recorder.step, opinion.cause
+        snapshot = self.begin(applied, opinion)
+        back = f"; weights and optimizer state are those of step {snapshot.step} again" if snapshot else ""
         self.count += 1
-        self.active.append(applied)
         self.done.append((applied, opinion.key))
         self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
@@ -249,8 +263,6 @@ class Doctor:
         self.window.forget(step + 1)
         self.alarms.filed = 0  # what goes wrong from here on is news
         self.agreed, self.awake = ("", 0, 0), 0
-        if snapshot is not None:
-            self.vitals.start_anew()
         if applied.settle is not None and len(self.optimizers) == 1:
             applied.settle(self.rehearsal)
         return snapshot is not None

@@ -27,6 +27,7 @@ LAST = 0.3  # of a copy's steps: their losses are compared
 START_S = 2.0  # for the fork itself
 SLOWER = 3.0  # times the usual time of a step, after which a copy counts as hung
 BUDGET_S, BUDGET_SHARE = 20.0, 1.0  # of all rehearsals, beside what the training took so far
+SURE = 1.0  # standard errors
 MOST, SMALLEST = 7, 1e-5  # candidates of one choice, before the last two; the least of them
 CHILDREN = "/proc/self/task/{}/children"
 
@@ -212,10 +213,30 @@ def has_children() -> bool:
 
 
 def best_of(found: Mapping[float, Sequence[float]]) -> float | None:
-    """The candidate with the lowest losses at the end of what all of them reached, unless it was lost."""
-    sound = {name: losses for name, losses in found.items() if len(losses) >= LEAST and all(map(math.isfinite, losses))}
-    if not sound:
+    """The largest step that is not surely worse than the best: over a short time small steps seem better than they are.
+
+    Judged by the losses at the end of what all reached; those that were lost do not count.
+    """
+    ends = ends_of({times: losses for times, losses in found.items() if sound(losses)})
+    if not ends:
         return None
-    reached = min(len(losses) for losses in sound.values())
+    best = min(ends, key=lambda times: statistics.fmean(ends[times]))
+    return max(times for times in ends if times == best or behind(ends[times], ends[best]) <= SURE)
+
+
+def sound(losses: Sequence[float]) -> bool:
+    return len(losses) >= LEAST and all(map(math.isfinite, losses))
+
+
+def ends_of(found: Mapping[float, Sequence[float]]) -> dict[float, list[float]]:
+    """The last losses of what all of them reached."""
+    reached = min((len(losses) for losses in found.values()), default=0)
     last = max(3, int(LAST * reached))
-    return min(sound, key=lambda name: statistics.fmean(sound[name][reached - last : reached]))
+    return {name: list(losses[reached - last : reached]) for name, losses in found.items()}
+
+
+def behind(these: Sequence[float], those: Sequence[float]) -> float:
+    """By how many standard errors these losses are higher than those of the same batches."""
+    more = [a - b for a, b in zip(these, those, strict=True)]
+    spread = statistics.stdev(more) / math.sqrt(len(more))
+    return statistics.fmean(more) / max(spread, 1e-12)
