@@ -53,7 +53,7 @@ MEASURED: dict[str, Plan] = {
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
     "bad-initialization": (FIRST_WEIGHTS, SLOWER),
     "corrupt-weights": (RESTORED, RESTORED, BACK),
-    UNKNOWN: (BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
+    UNKNOWN: (ANYWHERE, BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
 }
 
 DOCUMENTS: dict[str, Treat] = {  # by the name that a remedy gives
@@ -83,8 +83,6 @@ def plan(cause: str, documents: bool, e: Evidence) -> Plan:
     """Empty for a cause that no treatment at run time can help: then nothing is done."""
     if not documents or cause not in MEASURED:
         found = MEASURED.get(cause, ())
-        if cause == UNKNOWN and e.bad is not None:  # whoever made it of finite numbers: no derivative need run there
-            found = (ANYWHERE, *found)
         return (*beneath(e), *found) if cause in MAY_FOLLOW else found
     if cause == UNKNOWN:
         return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)

@@ -24,8 +24,8 @@ from ..recording.recorder import Recorder
 STEPS = 50  # that a copy runs: what a learning rate is worth shows in its trend, not in its next step
 LEAST = 10  # fewer say nothing
 LAST = 0.3  # of a copy's steps: their losses are compared
-START_S = 2.0  # for the fork itself
-SLOWER = 3.0  # times the usual time of a step, after which a copy counts as hung
+START_S = 5.0  # for the fork itself
+SLOWER = 6.0  # times the usual time of a step, after which a copy counts as hung
 BUDGET_S, BUDGET_SHARE = 20.0, 1.0  # of all rehearsals, beside what the training took so far
 SURE = 1.0  # standard errors
 MOST, SMALLEST = 7, 1e-5  # candidates of one choice, before the last two; the least of them
@@ -85,7 +85,9 @@ class Rehearsal:
             return False
         try:
             self.refused = unfit() or ("it has child processes" if has_children() else "")
-            return not (self.refused or too_little_memory())
+            if not self.refused and too_little_memory():
+                self.refused = "too little memory for a forked copy"
+            return not self.refused
         except OSError as error:
             self.refused = str(error)
             return False
@@ -104,7 +106,13 @@ class Rehearsal:
 
     def losses(self, candidate: Callable[[], None]) -> list[float] | None:
         """Of the steps to come. None: not rehearsed, or this is the copy, in which the candidate was called."""
-        if not self.possible() or (steps := self.steps()) < LEAST:
+        if not self.possible():
+            if self.copy is None:
+                self.recorder.unseen(f"nothing was rehearsed: {self.refused}")
+            return None
+        steps = self.steps()
+        if steps < LEAST:
+            self.recorder.unseen("nothing more was rehearsed: it would take too long")
             return None
         began = time.monotonic()
         try:

@@ -53,8 +53,8 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
                 best = won, applied
     if best is None:
         return False
-    adopted: bool = doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
-    return adopted
+    adopted = doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
+    return bool(adopted)
 
 
 def _go_back(doctor: "Doctor", applied: Applied, opinion: Opinion) -> None:
