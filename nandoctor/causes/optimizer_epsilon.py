@@ -43,7 +43,7 @@ def judge(e: Evidence) -> Answer:
     found = e.denominator
     if found is None or e.optimizer is None:
         return None
-    if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found)):
+    if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found) or endless(found)):
         return None
     clues = [*_eps(e, found), *_betas(found)]
     if not clues:
@@ -87,6 +87,11 @@ def _betas(found: Denominator) -> list[Clue]:
         elif found.beta1 >= 0.99:
             clues.append(clue(1.5, f"beta1 is {num(found.beta1)}", found.beta1, 0.9))
     return clues
+
+
+def endless(found: Denominator) -> bool:
+    """Equal steps add up without end: no rate is small enough."""
+    return found.momentum is not None and found.momentum >= 1
 
 
 def unaveraged(found: Denominator) -> bool:

@@ -71,14 +71,15 @@ class Rehearsal:
     """What it may cost, and the copies of one choice."""
 
     recorder: Recorder
-    begun: float | None = None  # at the first step: what is loaded before it tells nothing
-    spent: float = 0.0
+    begun: tuple[float, float] | None = None  # CPU and wall time at the first step: loading before it tells nothing
+    spent: float = 0.0  # seconds of CPU time, of the copies
+    waited: float = 0.0  # seconds
     copy: Copy | None = None  # only in a forked copy
     refused: str = ""
 
     def step_begins(self) -> None:
         if self.begun is None:
-            self.begun = time.monotonic()
+            self.begun = time.process_time(), time.monotonic()
 
     def possible(self) -> bool:
         if self.copy is not None or self.begun is None:
@@ -98,11 +99,16 @@ class Rehearsal:
         return min(STEPS, int(left / self.step_s()))
 
     def trained(self) -> float:
-        """Seconds."""
-        return time.monotonic() - (self.begun or 0.0) - self.spent
+        """Seconds of CPU time: others on this machine do not count."""
+        return time.process_time() - (self.begun or (0.0, 0.0))[0]
 
     def step_s(self) -> float:
         return max(self.trained() / max(self.recorder.step, 1), 1e-3)
+
+    def patience(self, steps: int) -> float:
+        """Seconds after which a copy counts as hung."""
+        lasted = time.monotonic() - (self.begun or (0.0, 0.0))[1] - self.waited
+        return START_S + SLOWER * steps * max(lasted / max(self.recorder.step, 1), self.step_s())
 
     def losses(self, candidate: Callable[[], None]) -> list[float] | None:
         """Of the steps to come. None: not rehearsed, or this is the copy, in which the candidate was called."""
@@ -114,15 +120,16 @@ class Rehearsal:
         if steps < LEAST:
             self.recorder.unseen("nothing more was rehearsed: it would take too long")
             return None
-        began = time.monotonic()
+        began, used = time.monotonic(), children_s()
         try:
             return self._one(candidate, steps)
         finally:
-            self.spent += time.monotonic() - began
+            self.waited += time.monotonic() - began
+            self.spent += children_s() - used
 
     def _one(self, candidate: Callable[[], None], steps: int) -> list[float] | None:
         """None in the copy, or where none could be made."""
-        limit = START_S + SLOWER * steps * self.step_s()
+        limit = self.patience(steps)
         state = random_state()
         reading, writing = os.pipe()
         try:
@@ -200,6 +207,12 @@ def heard(reading: int, limit: float) -> list[float]:
             return []
         said += part
     return [float(loss) for loss in json.loads(said)]
+
+
+def children_s() -> float:
+    """CPU time of the child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def gone(pid: int) -> None:

@@ -1,5 +1,6 @@
 """A jump that no judge can name: forked copies tell whether going back from it is better than going on."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,8 +54,7 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
                 best = won, applied
     if best is None:
         return False
-    adopted = doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
-    return bool(adopted)
+    return doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
 
 
 def _go_back(doctor: "Doctor", applied: Applied, opinion: Opinion) -> None:
@@ -64,4 +64,4 @@ def _go_back(doctor: "Doctor", applied: Applied, opinion: Opinion) -> None:
 def comes_back(losses: Sequence[float], level: float) -> bool:
     """The last losses are not surely above the level that the run had reached."""
     (ends,) = ends_of({0: losses}).values()
-    return statistics.fmean(ends) <= level + PROVED * statistics.stdev(ends) / len(ends) ** 0.5
+    return statistics.fmean(ends) <= level + PROVED * statistics.stdev(ends) / math.sqrt(len(ends))
