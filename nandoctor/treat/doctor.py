@@ -10,22 +10,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..causes import CAUSES
-from ..causes.cause import Verdict
-from ..causes.failure import failed
 from ..evidence import Evidence, gather
 from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
-from .opinion import Opinion, Trial, key_of
+from .opinion import Opinion, Trial, ask, key_of
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
+from .verdicts import advise, helped, stand_aside, withdrawn
 from .vitals import Vitals
 from .weighing import weigh_up
 from .window import Window
 
-SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
@@ -67,7 +65,6 @@ class Doctor:
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
-    step_bad: bool = False
 
     def __post_init__(self) -> None:
         self.safety = Safety(self.snapshots)
@@ -136,8 +133,8 @@ class Doctor:
             vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
         if self.loss is not None:
             vitals.late.append(self.loss)
-        self.step_bad = bad_loss or not gradients.finite
-        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if self.step_bad else 0
+        bad = bad_loss or not gradients.finite
+        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
         if bad_loss:
             return "the loss is not finite"
         if not gradients.finite:
@@ -155,7 +152,6 @@ class Doctor:
         """Causes that raise no alarm: at set steps, as long as it costs next to nothing."""
         self.look_back()
         if self.run.alone is not None and self.run.alone.always() and TINY_BATCH not in self.tried:
-            self.run.recorder.flush()
             why = "every batch gives one value per channel: torch would raise"
             return self.treat(Opinion(TINY_BATCH, 0.0, why, gather(self.window.trace()), True), gradients, "")
         step = self.run.recorder.step - self.window.base
@@ -180,18 +176,9 @@ class Doctor:
         begun = time.thread_time()
         self.run.recorder.flush()
         evidence = self.evidence = gather(self.window.trace())
-        verdicts = [
-            (answer.confidence, cause.id, answer)
-            for cause in CAUSES
-            if not self._settled(cause.id, evidence) and isinstance(answer := cause.judge(evidence), Verdict)
-        ]
+        opinion = ask(evidence, {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}, self.documents)
         self.asked_s += time.thread_time() - begun
-        able = [one for one in verdicts if one[0] >= SURE_ENOUGH and plan(one[1], self.documents, evidence)]
-        if not able:
-            return None
-        confidence, cause, answer = max(able, key=lambda one: one[0])
-        because = answer.evidence[0].fact if answer.evidence else answer.summary
-        return Opinion(cause, confidence, because, evidence, failed(evidence))
+        return opinion
 
     def _settled(self, cause: str, e: Evidence) -> bool:
         """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
@@ -282,10 +269,7 @@ class Doctor:
         for trial in [trial for trial in self.trials if trial.key == key]:
             self.trials.remove(trial)
             self._take_off(trial.applied)
-            self.ledger.write(
-                "withdrawn", trial.applied.name, trial.cause, f"withdrawn: {trial.applied.what}",
-                f"{self.run.recorder.step - trial.since} steps later it is worse or no better",
-            )  # fmt: skip
+            withdrawn(self.ledger, trial, self.run.recorder.step)
 
     def _take_off(self, applied: Applied) -> None:
         if applied in self.active:
@@ -296,17 +280,12 @@ class Doctor:
         """Nothing is wrong at this step: have the treatments on trial proved themselves?"""
         for trial in [t for t in self.trials if self.run.recorder.step - t.since >= JUDGED_AFTER]:
             self.trials.remove(trial)
-            self.ledger.write(
-                "helped", trial.applied.name, trial.cause, f"it has helped, and stays: {trial.applied.what}",
-                f"{JUDGED_AFTER} steps without an alarm",
-            )  # fmt: skip
+            helped(self.ledger, trial, JUDGED_AFTER)
 
     def _advise(self, opinion: Opinion, why: str) -> bool:
         if opinion.key not in self.advised:
             self.advised.add(opinion.key)
-            names = [name for name, _ in plan(opinion.cause, self.documents, opinion.evidence)]
-            what = f"I would treat it with {', then '.join(dict.fromkeys(names))}; nothing was touched"
-            self.ledger.write("advised", names[0], opinion.cause, what, why)
+            advise(self.ledger, opinion, plan(opinion.cause, self.documents, opinion.evidence), why)
         return False
 
     def _used_up(self) -> bool:
@@ -314,11 +293,7 @@ class Doctor:
 
     def give_up(self, cause: str, key: str, why: str) -> None:
         self.given_up.add(key)
-        tried = sum(1 for _, of in self.done if of == key)
-        what = "no more treatments are allowed" if self._used_up() else f"{tried} treatments did not help or do not fit"
-        self.ledger.write(
-            "aside", "none", cause, f"{what}: I stand aside; updates that are not finite are still undone", why
-        )
+        stand_aside(self.ledger, cause, sum(1 for _, of in self.done if of == key), self._used_up(), why)
 
     # --- for every step --------------------------------------------------------------------------------------
     def each(self, hook: str) -> list[Callable[..., Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import clipping, learning_rate
 from .applied import Applied, Gradients, Treat
 from .opinion import Opinion
+from .plans import UNKNOWN
 from .rehearsal import behind, ends_of, sound
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
         return False
     doctor.weighed += 1
     why = f"the loss jumped at step {doctor.jumped}, and does not come back"
-    opinion = Opinion("unknown", 0.0, why, doctor.evidence, True)
+    opinion = Opinion(UNKNOWN, 0.0, why, doctor.evidence, True)
     as_it_is = doctor.rehearsal.losses(lambda: None)
     if as_it_is is None or not sound(as_it_is) or comes_back(as_it_is, level):
         return False
