@@ -30,7 +30,7 @@ def replace(case: Case) -> Applied | None:
         return None  # labels that are out of range, or all ignored, are no NaN to replace
     stops = [on_inputs(case.run, without_nonfinite), on_batches(batch_without_nonfinite)]
     return Applied(
-        treatments.DATA, "NaN and Inf in inputs are replaced by the mean of their column in the batch; a sample whose "
+        treatments.DATA, "NaN in inputs becomes the mean of its column in the batch, Inf its end; a sample whose "
         "target is not finite is left out of its batch",
         "remove --active; to keep it, repair the data", {"kind": "nan-to-num", "tensor": bad.tensor if bad else None},
         stop=lambda: both(stops),
