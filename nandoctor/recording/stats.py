@@ -178,7 +178,7 @@ def kernel_norms(tensors: list[Tensor], places: list[int]) -> list[float]:
 def norms(tensors: list[Tensor]) -> list[float]:
     """L2 norms in float32 or wider, one kernel for each dtype and device, one transfer for each device."""
     places = [address(tensor) for tensor in tensors]
-    if all(places):
+    if kernel is not None and all(places):  # no tensors at all: nothing to ask
         return kernel_norms(tensors, places)
     result = [0.0] * len(tensors)
     groups: dict[tuple[Any, Any], list[int]] = {}
