@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinic.accuracy import DRAWN
-from clinic.cases import CLINIC, Case, cases
+from clinic.cases import CLINIC, HALVES, Case, cases
 from clinic.figures import wilson
 from clinic.opponents import OPPONENTS
 from clinic.verify import FINAL, SERVERS, TIMEOUT, Kept, complaint
@@ -79,9 +79,9 @@ def run(program: str, variant: str) -> Ended:
         )  # fmt: skip
 
 
-def drawn(cause: str, each: int, kept: Kept) -> list[Case]:
+def drawn(cause: str, each: int, kept: Kept, half: str | None = None) -> list[Case]:
     """Programs whose sick form fails and whose twin trains, in a fixed random order."""
-    members = [case for case in cases() if case.cause == cause]
+    members = [case for case in cases(half) if case.cause == cause]
     random.Random(DRAWN).shuffle(members)
     found: list[Case] = []
     for case in members:
@@ -188,15 +188,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--healthy", type=int, default=300, help="healthy runs in which nothing may be done")
     parser.add_argument("--only", help="one cause; nothing is written then")
+    parser.add_argument("--half", choices=HALVES, help="programs of this half alone; nothing is written then")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     kept = Kept()
     causes = CAUSES if arguments.only is None else (arguments.only,)
-    chosen = [case for cause in causes for case in drawn(cause, arguments.each, kept)]
+    chosen = [case for cause in causes for case in drawn(cause, arguments.each, kept, arguments.half)]
     result = measured(chosen, arguments.seeds, arguments.jobs)
     text = document(chosen, result, arguments.seeds, disturbed(arguments.healthy, arguments.jobs, kept))
     print(text)
-    if arguments.only:
+    if arguments.only or arguments.half:
         for (name, variant, k), (lives, good, found) in result.items():
             if variant == ACTIVE and not good:
                 print(name, k, "survived" if lives else "died", found)

@@ -109,6 +109,7 @@ class Run:
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
     rules: Any = None  # treat/mode.py, where active mode has changed an operation
     scalers: Any = None  # treat/scalers.py, likewise
+    alone: Any = None  # treat/batchnorm.py: layers that are given one value per channel
 
     def __post_init__(self) -> None:
         self.names = Names(self._model_seen)

@@ -82,6 +82,7 @@ def scaled_backward(case: Case) -> Applied:
     return Applied(
         treatments.AMP_ORDER, "backward, which the script calls on the loss itself, is scaled as scaler.step expects",
         "remove --active; to keep it, call scaler.scale(loss).backward()", {"kind": "scaled-backward"},
+        upstream="amp-misuse",  # the recording sees what the script calls, not what we make of it
         stop=patched_method(torch.Tensor, "backward", offer),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ..evidence import Evidence
 from ..recording.run import Run
+from .rehearsal import Rehearsal
 from .snapshots import Snapshots
 from .vitals import Vitals
 
@@ -67,6 +68,8 @@ class Applied:
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step
     rate: Callable[[Optimizer, int], float] | None = None  # the same for one of its parameter groups, by place
     after: Callable[[Optimizer], None] | None = None
+    settle: Callable[[Rehearsal], None] | None = None  # once it is in force: choose its figures
+    again: Callable[[Rehearsal], None] | None = None  # before each later step
     stop: Callable[[], None] = nothing  # when it is withdrawn
 
 

@@ -1,9 +1,11 @@
 """BatchNorm over too few values: running statistics stand in for those of the batch."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -14,11 +16,13 @@ from ..evidence.optimizer import ADAPTIVE
 from ..recording.run import Run
 from ..recording.stats import detach
 from ..recording.tracebacks import OURS
-from .applied import Applied, Case
+from .applied import Applied, Case, Gradients
 from .hooks import shielded
 
 TOO_FEW = 4  # values per channel, as in causes/batchnorm_tiny_batch.py
 USUAL_BATCH = 32  # samples; the rate was chosen for normalised activations and averaged gradients
+EARLY = 100  # steps that are given up to begin again
+ALWAYS = 3  # calls, of which none had more values
 SLOW = 0.1  # of the layer's own momentum: statistics of few values are noise, their mean over many batches is not
 
 
@@ -28,7 +32,9 @@ def values_per_channel(x: Any) -> int | None:
     return x.numel() // x.shape[1]
 
 
-def with_running(run: Run, few: int, learns: bool, said: Callable[[nn.Module], None]) -> Callable[[], None]:
+def with_running(
+    run: Run, few: int, learns: bool, said: Callable[[nn.Module], None], counted: Callable[[nn.Module, int], bool]
+) -> Callable[[], None]:
     """Calls of a training BatchNorm on at most `few` values per channel use its running statistics.
 
     `learns`: they still go into the running statistics, slowly.
@@ -39,15 +45,18 @@ def with_running(run: Run, few: int, learns: bool, said: Callable[[nn.Module], N
         if not isinstance(module, _BatchNorm) or not module.training or module.running_mean is None:
             return
         count = values_per_channel(args[0]) if args else None
+        if count is not None and not counted(module, count):
+            return
         if count is None or count > few:
             return
         module.training = False
         switched.append(module)
-        if learns and count > 1 and module.running_var is not None:
+        if learns and module.running_var is not None:
             share = (module.momentum or 0.1) * SLOW
             x = detach(args[0]).transpose(0, 1).flatten(1).float()
+            away = x - module.running_mean.float()[:, None]  # one value has no variance, several batches have
             module.running_mean.lerp_(x.mean(1).to(module.running_mean.dtype), share)
-            module.running_var.lerp_(x.var(1).to(module.running_var.dtype), share)
+            module.running_var.lerp_(away.square().mean(1).to(module.running_var.dtype), share)
         said(module)
 
     def after(module: nn.Module, *_: Any) -> None:
@@ -76,16 +85,19 @@ def with_running(run: Run, few: int, learns: bool, said: Callable[[nn.Module], N
 
 
 def running(case: Case) -> Applied | None:
-    norm = case.evidence.batchnorm
-    if norm is None:
+    norm, alone = case.evidence.batchnorm, case.run.alone
+    if norm is None and not (alone is not None and alone.always()):
         return None
-    few = max(1, min(TOO_FEW, norm.usual))
-    stop = with_running(case.run, few, True, lambda _: None)
+    few = max(1, min(TOO_FEW, norm.usual)) if norm is not None else 1
+    if alone is not None:
+        alone.on = False
+    stop = with_running(case.run, few, True, lambda _: None, lambda *_: True)
     return Applied(
         treatments.BATCHNORM, f"BatchNorm uses its running statistics for at most {few} values per channel",
         "remove --active; to keep it, use larger batches, drop_last=True or another normalisation",
-        {"kind": "drop-last"}, back="start" if case.run.recorder.step < 60 else "", stop=stop,
+        {"kind": "drop-last"}, back="start" if case.run.recorder.step < EARLY else "", stop=stop,
         factor=lambda optimizer: _share(optimizer, few),
+        upstream="batchnorm-tiny-batch",  # the batches stay as small as they are
     )  # fmt: skip
 
 
@@ -97,6 +109,7 @@ def _share(optimizer: Optimizer, few: int) -> float:
 
 def never_one(run: Run, ledger: Any) -> None:
     """In force from the start: torch raises on one value per channel, and the training would end there."""
+    alone = run.alone = Alone()
 
     def said(module: nn.Module) -> None:
         layer = run.names.known(module)
@@ -107,4 +120,36 @@ def never_one(run: Run, ledger: Any) -> None:
             "remove --active; to keep it, DataLoader(..., drop_last=True)", patch={"kind": "drop-last"},
         )  # fmt: skip
 
-    with_running(run, 1, False, said)
+    with_running(run, 1, False, said, alone.called)
+
+
+def weigh(run: Run, found: Gradients) -> None:
+    """The gradient of what was left over of the data weighs as much as any single sample of another batch."""
+    alone = run.alone
+    if alone is not None and alone.share < 1.0 and alone.on:
+        torch._foreach_mul_([detach(g) for g in found.tensors() if g.layout is torch.strided], alone.share)
+        found.total *= alone.share
+        found.norms = [norm * alone.share for norm in found.norms]
+        alone.share = 1.0
+
+
+class Alone:
+    """Is it one value in every batch? torch would not have come beyond the first."""
+
+    def __init__(self) -> None:
+        self.ones: Counter[int] = Counter()
+        self.more: dict[int, int] = {}  # by layer: what its last ordinary batch held
+        self.share = 1.0  # of the step at hand
+        self.on = True
+
+    def called(self, module: nn.Module, count: int) -> bool:
+        """Whether it is ours to answer."""
+        if count > 1:
+            self.more[id(module)] = count
+        else:
+            self.ones[id(module)] += 1
+            self.share = 1 / self.more.get(id(module), 1)
+        return self.on
+
+    def always(self) -> bool:
+        return any(times >= ALWAYS and module not in self.more for module, times in self.ones.items())

@@ -12,6 +12,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
+from .rehearsal import Rehearsal, best_of, search
 from .snapshots import restore
 
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
@@ -23,6 +24,8 @@ SURE = 2.0  # standard errors by which it has to have risen or fallen
 LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then does not learn at this rate
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
+FAR, NEAR = 4.0, 2.0  # between rehearsed rates: first, and when they are reviewed
+REVIEW = 60  # steps until they are reviewed; then twice as many
 
 
 class Cut:
@@ -39,6 +42,8 @@ class Cut:
         self.losses: list[float] = []
         self.step = self.began = case.run.recorder.step
         self.begun_again, self.hopeless = 0, False
+        self.scale, self.settled = 1.0, False  # chosen by rehearsal: it does not grow by itself then
+        self.review = REVIEW
 
     def rate(self, optimizer: Optimizer, place: int) -> float:
         step = self.case.run.recorder.step
@@ -67,7 +72,7 @@ class Cut:
             self.ratios[key] = ratio
             if key not in self.values:
                 used = self.first * self._alone(group)
-                fits = used * self.share * HEALTHY_RATIO * self._alone(group) / ratio
+                fits = used * self.scale * self.share * HEALTHY_RATIO * self._alone(group) / ratio
                 self.values[key], self.ceiling[key] = min(1.0, fits), 1.0
             elif ratio > TORN:
                 self.values[key] *= HEALTHY_RATIO / ratio
@@ -75,6 +80,27 @@ class Cut:
     def _alone(self, group: dict[str, Any]) -> float:
         """The share of the first step in what it comes to with the steps that momentum adds to it."""
         return 1 - momentum(group) if self.fresh else 1.0
+
+    # --- rehearsed -------------------------------------------------------------------------------------------
+    def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
+        """Which multiple of what arithmetic says lowers the loss most?"""
+        found = search(rehearsal, self.take, far)
+        best = best_of(found) if found else None
+        if found is not None and best is not None:
+            self.take(best)
+            chosen(self.case, found, best)
+
+    def take(self, times: float) -> None:
+        self.settled = True
+        self.scale *= times
+        self.values = {key: min(1.0, value * times) for key, value in self.values.items()}
+
+    def again(self, rehearsal: Rehearsal) -> None:
+        """What was right for the first steps need not be so for later ones."""
+        if not self.settled or self.case.run.recorder.step - self.began < self.review:
+            return
+        self.review *= 2
+        self.settle(rehearsal, NEAR)
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -86,7 +112,7 @@ class Cut:
             return
         now, then = self.losses[-LOOK:], self.losses[-2 * LOOK : -LOOK]
         rise = rises(now, then)
-        if rise < -SURE:
+        if rise < -SURE and not self.settled:
             for key, value in self.values.items():
                 if self.ratios.get(key, math.inf) * GROWTH < LIVELY_RATIO:
                     self.values[key] = min(value * GROWTH, self.ceiling[key])
@@ -112,6 +138,31 @@ class Cut:
             f"the learning rate is multiplied by {DEEPER:g} again; weights and optimizer state are those of step "
             f"{back.step} again", f"the loss has not fallen within {LEARNS_WITHIN} steps",
         )  # fmt: skip
+
+
+class Tempo:
+    """One factor for the rate of all groups, or for the length that gradients are clipped to."""
+
+    def __init__(self, case: Case, value: float, most: float = math.inf) -> None:
+        self.case, self.value, self.most = case, value, most
+
+    def settle(self, rehearsal: Rehearsal) -> None:
+        found = search(rehearsal, self.take, FAR)
+        best = best_of(found) if found else None
+        if found is not None and best is not None:
+            self.take(best)
+            chosen(self.case, found, best)
+
+    def take(self, times: float) -> None:
+        self.value = min(self.most, self.value * times)
+
+
+def chosen(case: Case, found: dict[float, list[float]], best: float) -> None:
+    what = f"{best:.3g} times it" if best != 1.0 else "it stays"
+    Ledger(case.run.recorder).write(
+        "once", treatments.LEARNING_RATE, case.cause, f"{len(found)} sizes of this were rehearsed: {what}",
+        f"the loss fell most with it in forked copies of {len(found[best])} steps",
+    )  # fmt: skip
 
 
 def momentum(group: dict[str, Any]) -> float:

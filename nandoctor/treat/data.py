@@ -19,6 +19,7 @@ from .vitals import Series
 LOUD = 10.0  # times the median norm of samples; data that people normalise stay within 4
 EARLY = 100  # steps that are given up to begin again
 FEW = 0.5  # of a sample's entries: then those entries are wrong, not the sample's scale
+SKEWED = 3.0  # times the robust spread: an exponential's standard deviation is 1.4 of it, a log-normal's 2.5
 RAW = 30.0  # a column this far from 0 with a spread of its own was never normalised
 
 
@@ -29,7 +30,7 @@ def replace(case: Case) -> Applied | None:
         return None  # labels that are out of range, or all ignored, are no NaN to replace
     stops = [on_inputs(case.run, without_nonfinite), on_batches(batch_without_nonfinite)]
     return Applied(
-        treatments.DATA, "NaN and Inf in inputs are replaced by the mean of their column in the batch; a sample whose "
+        treatments.DATA, "NaN in inputs becomes the mean of its column in the batch, Inf its end; a sample whose "
         "target is not finite is left out of its batch",
         "remove --active; to keep it, repair the data", {"kind": "nan-to-num", "tensor": bad.tensor if bad else None},
         stop=lambda: both(stops),
@@ -52,7 +53,10 @@ def without_nonfinite(tensor: Tensor) -> Tensor | None:
     kept = tensor.masked_fill(wrong, 0.0)
     counts = (~wrong).sum(0).clamp_min(1)
     means = (kept.double().sum(0) / counts).to(tensor.dtype)
-    return torch.where(wrong, means.expand_as(tensor), tensor)
+    mended = torch.where(wrong, means.expand_as(tensor), tensor)
+    ends = torch.where(wrong, means.expand_as(tensor), kept)  # Inf is more than anything else in its column, no mean
+    mended = torch.where(tensor == float("inf"), ends.amax(0).expand_as(tensor), mended)
+    return torch.where(tensor == float("-inf"), ends.amin(0).expand_as(tensor), mended)
 
 
 def batch_without_nonfinite(batch: Any) -> Any:
@@ -162,6 +166,9 @@ def learn(x: Tensor) -> Scales:
     size = columns.abs().median(0).values
     raw = (size > RAW) | (deviation > RAW)
     if bool(raw.any()):
+        usual = columns.std(0, unbiased=False)
+        clean = usual < SKEWED * deviation  # a long tail, no outlier: then as everybody normalises
+        middle, deviation = torch.where(clean, columns.mean(0), middle), torch.where(clean, usual, deviation)
         scales.shift = torch.where(raw, middle, 0.0).to(x.dtype)
         scales.scale = torch.where(raw & (deviation > 0), deviation, 1.0).to(x.dtype)
         scales.norm = float(rows_of(normalised(x, scales)).norm(dim=1).median())

@@ -10,20 +10,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..causes import CAUSES
-from ..causes.cause import Verdict
-from ..causes.failure import failed
 from ..evidence import Evidence, gather
 from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
-from .opinion import Opinion, Trial, key_of
+from .opinion import Opinion, Trial, ask, key_of
 from .plans import UNKNOWN, plan
+from .rehearsal import Rehearsal
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
+from .verdicts import advise, helped, stand_aside, withdrawn
 from .vitals import Vitals
+from .weighing import weigh_up
 from .window import Window
 
-SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
@@ -33,6 +33,7 @@ STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
 PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
+TINY_BATCH = "batchnorm-tiny-batch"
 BAD_IN_A_ROW = 3  # steps without a cause that explains them: then the weights themselves are suspected
 
 
@@ -59,13 +60,15 @@ class Doctor:
     loss: float | None = None
     incidents: int = 0  # of the window, when the judges were asked last
     awake: int = 0
+    jumped: int = 0  # step of the first jump of late
+    weighed: int = 0  # jumps that were weighed up
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
-    step_bad: bool = False
 
     def __post_init__(self) -> None:
         self.safety = Safety(self.snapshots)
+        self.rehearsal = Rehearsal(self.run.recorder)
 
     # --- what the hooks tell ---------------------------------------------------------------------------------
     def loss_seen(self, value: float) -> None:
@@ -82,16 +85,32 @@ class Doctor:
         """True: this step is to be left out. gradients: None where a closure makes them."""
         step = self.run.recorder.step
         self.incidents = self.window.incidents
+        self.rehearsal.step_begins()
+        if self.rehearsal.copy is not None:
+            return self.rehearsed(gradients)
         if self.snapshots.due(step) and self.calm():
             self.snapshots.take(step, self.optimizers, self.buffers())
         if gradients is None:
             return self.check_up(None)
         alarm = self.alarm(gradients)
+        if not alarm and len(self.optimizers) == 1:
+            for again in self.each("again"):
+                again(self.rehearsal)
+            if self.rehearsal.copy is not None:
+                return False
         return self.consult(gradients, alarm) if alarm else self.check_up(gradients)
+
+    def rehearsed(self, gradients: Gradients | None) -> bool:
+        """A step of a forked copy: what is in force stays, nobody is asked."""
+        assert self.rehearsal.copy is not None
+        self.rehearsal.copy.loss_seen(self.loss)
+        if gradients is not None:
+            self.alarm(gradients)
+        return False
 
     def model_begins(self) -> None:
         """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
-        if self.window.incidents != self.incidents:
+        if self.rehearsal.copy is None and self.window.incidents != self.incidents:
             self.incidents = self.window.incidents
             self.consult(None, "a step was left out")
 
@@ -110,8 +129,12 @@ class Doctor:
         if self.loss is not None:
             spike = vitals.loss.add(self.loss)
         spike = vitals.norm.add(gradients.total) or spike
-        self.step_bad = bad_loss or not gradients.finite
-        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if self.step_bad else 0
+        if spike and not self.awake:
+            vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
+        if self.loss is not None:
+            vitals.late.append(self.loss)
+        bad = bad_loss or not gradients.finite
+        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
         if bad_loss:
             return "the loss is not finite"
         if not gradients.finite:
@@ -128,6 +151,9 @@ class Doctor:
     def check_up(self, gradients: Gradients | None) -> bool:
         """Causes that raise no alarm: at set steps, as long as it costs next to nothing."""
         self.look_back()
+        if self.run.alone is not None and self.run.alone.always() and TINY_BATCH not in self.tried:
+            why = "every batch gives one value per channel: torch would raise"
+            return self.treat(Opinion(TINY_BATCH, 0.0, why, gather(self.window.trace()), True), gradients, "")
         step = self.run.recorder.step - self.window.base
         if not (step in CHECK_UPS or (step and step % 1000 == 0)):
             return False
@@ -140,7 +166,7 @@ class Doctor:
         if opinion is None:
             self.agreed = ("", 0, 0)
             if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
-                return False
+                return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
         if opinion.cause != UNKNOWN and opinion.evidence.bad is None and not self._agree(opinion):
             return False
@@ -150,18 +176,9 @@ class Doctor:
         begun = time.thread_time()
         self.run.recorder.flush()
         evidence = self.evidence = gather(self.window.trace())
-        verdicts = [
-            (answer.confidence, cause.id, answer)
-            for cause in CAUSES
-            if not self._settled(cause.id, evidence) and isinstance(answer := cause.judge(evidence), Verdict)
-        ]
+        opinion = ask(evidence, {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}, self.documents)
         self.asked_s += time.thread_time() - begun
-        able = [one for one in verdicts if one[0] >= SURE_ENOUGH and plan(one[1], self.documents, evidence)]
-        if not able:
-            return None
-        confidence, cause, answer = max(able, key=lambda one: one[0])
-        because = answer.evidence[0].fact if answer.evidence else answer.summary
-        return Opinion(cause, confidence, because, evidence, failed(evidence))
+        return opinion
 
     def _settled(self, cause: str, e: Evidence) -> bool:
         """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
@@ -196,27 +213,34 @@ class Doctor:
             name, apply = treatments[place]
             if self.allowed and name not in self.allowed:
                 continue
-            case = Case(
-                self.run, opinion.evidence, cause, self.optimizers, self.vitals, self.snapshots,
-                sum(1 for applied, of in self.done if of == key and applied.name == name),
-                self.documents, self.policy, bool(self.allowed), gradients,
-            )  # fmt: skip
-            applied = apply(case)
+            applied = apply(self.case(opinion, gradients, name))
             if applied is not None:
-                return self._put_in_force(applied, opinion, why)
+                return self.put_in_force(applied, opinion, why)
         self.give_up(cause, key, why)
         return False
 
-    def _put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
-        step, cause = self.run.recorder.step, opinion.cause
+    def case(self, opinion: Opinion, gradients: Gradients | None, name: str) -> Case:
+        return Case(
+            self.run, opinion.evidence, opinion.cause, self.optimizers, self.vitals, self.snapshots,
+            sum(1 for applied, of in self.done if of == opinion.key and applied.name == name),
+            self.documents, self.policy, bool(self.allowed), gradients,
+        )  # fmt: skip
+
+    def begin(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
+        """Where it went back to."""
         snapshot = self._target(applied, opinion)
-        back = ""
+        self.active.append(applied)
         if snapshot is not None:
             restore(snapshot)
             self.snapshots.forget_after(snapshot)
-            back = f"; weights and optimizer state are those of step {snapshot.step} again"
+            self.vitals.start_anew()
+        return snapshot
+
+    def put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
+        step, cause = self.run.recorder.step, opinion.cause
+        snapshot = self.begin(applied, opinion)
+        back = f"; weights and optimizer state are those of step {snapshot.step} again" if snapshot else ""
         self.count += 1
-        self.active.append(applied)
         self.done.append((applied, opinion.key))
         self.trials.append(Trial(applied, cause, opinion.key, step))
         self.ledger.write(
@@ -226,8 +250,8 @@ class Doctor:
         self.window.forget(step + 1)
         self.alarms.filed = 0  # what goes wrong from here on is news
         self.agreed, self.awake = ("", 0, 0), 0
-        if snapshot is not None:
-            self.vitals.start_anew()
+        if applied.settle is not None and len(self.optimizers) == 1:
+            applied.settle(self.rehearsal)
         return snapshot is not None
 
     def _target(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
@@ -245,10 +269,7 @@ class Doctor:
         for trial in [trial for trial in self.trials if trial.key == key]:
             self.trials.remove(trial)
             self._take_off(trial.applied)
-            self.ledger.write(
-                "withdrawn", trial.applied.name, trial.cause, f"withdrawn: {trial.applied.what}",
-                f"{self.run.recorder.step - trial.since} steps later it is worse or no better",
-            )  # fmt: skip
+            withdrawn(self.ledger, trial, self.run.recorder.step)
 
     def _take_off(self, applied: Applied) -> None:
         if applied in self.active:
@@ -259,17 +280,12 @@ class Doctor:
         """Nothing is wrong at this step: have the treatments on trial proved themselves?"""
         for trial in [t for t in self.trials if self.run.recorder.step - t.since >= JUDGED_AFTER]:
             self.trials.remove(trial)
-            self.ledger.write(
-                "helped", trial.applied.name, trial.cause, f"it has helped, and stays: {trial.applied.what}",
-                f"{JUDGED_AFTER} steps without an alarm",
-            )  # fmt: skip
+            helped(self.ledger, trial, JUDGED_AFTER)
 
     def _advise(self, opinion: Opinion, why: str) -> bool:
         if opinion.key not in self.advised:
             self.advised.add(opinion.key)
-            names = [name for name, _ in plan(opinion.cause, self.documents, opinion.evidence)]
-            what = f"I would treat it with {', then '.join(dict.fromkeys(names))}; nothing was touched"
-            self.ledger.write("advised", names[0], opinion.cause, what, why)
+            advise(self.ledger, opinion, plan(opinion.cause, self.documents, opinion.evidence), why)
         return False
 
     def _used_up(self) -> bool:
@@ -277,11 +293,7 @@ class Doctor:
 
     def give_up(self, cause: str, key: str, why: str) -> None:
         self.given_up.add(key)
-        tried = sum(1 for _, of in self.done if of == key)
-        what = "no more treatments are allowed" if self._used_up() else f"{tried} treatments did not help or do not fit"
-        self.ledger.write(
-            "aside", "none", cause, f"{what}: I stand aside; updates that are not finite are still undone", why
-        )
+        stand_aside(self.ledger, cause, sum(1 for _, of in self.done if of == key), self._used_up(), why)
 
     # --- for every step --------------------------------------------------------------------------------------
     def each(self, hook: str) -> list[Callable[..., Any]]:

@@ -29,15 +29,22 @@ def rescaled(case: Case) -> Applied | None:
     if start is not None:
         first = {id(parameter): values for ref, values in start.tensors if (parameter := ref()) is not None}
     changed: list[str] = []
-    for parameter in parameters:
+    shares: dict[str, float] = {}  # by layer: what its weights were multiplied with
+    for parameter in sorted(parameters, key=lambda p: -p.dim()):
         values = first.get(id(parameter))
         if values is None or not values.is_floating_point():
             continue
         name, _ = case.run.names.parameter(parameter)
         module = owner(case, name)
         with torch.no_grad():
-            if fit_(values, module, name.rpartition(".")[2]):
+            layer, _, leaf = name.rpartition(".")
+            size = float(detach(values).double().std(unbiased=False)) if values.numel() > 1 else 0.0
+            if fit_(values, module, leaf):
                 changed.append(name or "a parameter")
+                if values.dim() > 1 and math.isfinite(size) and size > 0:
+                    shares[layer] = min(1.0, float(detach(values).double().std(unbiased=False)) / size)
+            elif values.dim() == 1 and leaf.startswith("bias") and shares.get(layer, 1.0) < 1.0:
+                values.mul_(shares[layer])  # it came of the same hand
     if not changed:
         return None
     listed = ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

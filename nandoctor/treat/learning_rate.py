@@ -49,6 +49,8 @@ def slower(case: Case) -> Applied | None:
         back=back,
         rate=cut.rate,
         after=cut.after,
+        settle=cut.settle,
+        again=cut.again,
     )
 
 

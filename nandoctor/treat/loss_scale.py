@@ -21,7 +21,7 @@ GROWS_AFTER = 200  # good steps, then it is doubled
 def supplied(case: Case) -> Applied | None:
     if not (case.evidence.precision.float16 or case.evidence.precision.scaler):
         return None
-    if case.run.scalers is not None and any(scaler.is_enabled() for scaler in case.run.scalers.known):
+    if case.run.scalers is not None and case.run.scalers.used:
         return bounded(case)
     return own(case)
 

@@ -23,6 +23,7 @@ SAME = {"div": DIVISIONS, "reciprocal": DIVISIONS, "norm": frozenset(("norm", "v
         "xlogy": LOGS, "pow": frozenset(("pow", "rpow", "square", "float_power")),
         "std": frozenset(("std", "var")), "var": frozenset(("std", "var"))}  # fmt: skip
 EVERY = LOGS | ARCS | EXPS | DIVISIONS | frozenset(("std", "var", "sqrt", "rsqrt", "log1p", "logit", "pow"))
+AS_DATA = LOGS | frozenset(("log1p", "rsqrt", "reciprocal"))
 FLOATS16 = (torch.float16, torch.bfloat16)
 
 
@@ -96,6 +97,8 @@ def kept_inside(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return spread(func, args, kwargs)
     if x is None:
         return func(*args, **kwargs)
+    if op in AS_DATA and not x.requires_grad:
+        return as_data(op, func, args, kwargs)
     if op in LOGS:
         x = x.clamp_min(SMALL if x.dtype not in FLOATS16 else 1e-4)
     elif op == "log1p":
@@ -120,6 +123,15 @@ def kept_inside(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     elif op == "ctc_loss":
         return func(*args, **{**kwargs, "zero_infinity": True})
     return func(x, *args[1:], **kwargs)
+
+
+def as_data(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Nothing is learned through it: what is outside is worth as much as the least inside; a share of nothing is 0."""
+    result = func(*args, **kwargs)
+    outside = ~torch.isfinite(result)
+    if op in ("rsqrt", "reciprocal") or not bool(outside.any()) or bool(outside.all()):
+        return result.masked_fill(outside, 0.0)
+    return result.masked_fill(outside, float(result[~outside].min()))
 
 
 def _fraction(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

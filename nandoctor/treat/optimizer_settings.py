@@ -6,7 +6,8 @@ import torch
 from torch.optim import Optimizer
 
 from ..causes import treatments
-from .applied import Applied, Case
+from .applied import Applied, Back, Case
+from .learning_rate import LEARNED, WHILE
 
 EPS, EPS_HALF = 1e-8, 1e-4  # float32; 1e-4 is what half can hold and divide by (D.8)
 TINY = 1e-12  # below what torch, its papers and guides ever use
@@ -35,12 +36,16 @@ def usual(case: Case) -> Applied | None:
 
     return Applied(
         treatments.OPTIMIZER, "; ".join(dict.fromkeys(changes)), "remove --active; to keep it, change the constructor",
-        {"kind": "optimizer", "arguments": patch}, back=_back(case), stop=stop,
+        {"kind": "optimizer", "arguments": patch}, back=back_to(case), stop=stop,
+        upstream="optimizer-epsilon",  # the recording goes on telling what the constructor was given
     )  # fmt: skip
 
 
-def _back(case: Case) -> Any:
-    return "start" if case.run.recorder.step < 60 else "onset"
+def back_to(case: Case) -> Back:
+    """Such settings were wrong from the first step on: no later weights are worth keeping, unless it had learned."""
+    loss = case.evidence.loss
+    learned = loss is not None and loss.pre_median is not None and loss.pre_median < LEARNED * loss.first
+    return "onset" if learned and case.run.recorder.step >= WHILE else "start"
 
 
 def better(group: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ MEASURED: dict[str, Plan] = {
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
     "bad-initialization": (FIRST_WEIGHTS, SLOWER),
     "corrupt-weights": (RESTORED, RESTORED, BACK),
-    UNKNOWN: (BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
+    UNKNOWN: (ANYWHERE, BACK, SLOWER, (treatments.ADAPTIVE_CLIPPING, clipping.strict)),
 }
 
 DOCUMENTS: dict[str, Treat] = {  # by the name that a remedy gives

@@ -4,6 +4,7 @@ from torch.optim import Optimizer
 
 from ..causes import treatments
 from .applied import Applied, Case
+from .cut import Tempo
 
 SLOWER = 0.5  # after each rollback
 
@@ -13,12 +14,14 @@ def slower(case: Case) -> Applied | None:
         return None
     factor = SLOWER ** (case.tries + 1)
 
+    tempo = Tempo(case, factor, 1.0)
+
     def rate(_: Optimizer) -> float:
-        return factor
+        return tempo.value
 
     return Applied(
         treatments.ROLLBACK, f"rolled back, and the learning rate is multiplied by {factor:g}",
-        "remove --active", {"kind": "lr", "factor": factor}, back="onset", factor=rate,
+        "remove --active", {"kind": "lr", "factor": factor}, back="onset", factor=rate, settle=tempo.settle,
     )  # fmt: skip
 
 

@@ -102,6 +102,7 @@ class Rounds:
         if doctor.policy == "advise":
             return
         if not out:
+            batchnorm.weigh(self.run, found)
             out = any([call(found) for call in doctor.each("gradients")])
         if not out and not found.finite:
             out = not self._repair(found)

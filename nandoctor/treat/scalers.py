@@ -21,6 +21,7 @@ class Scalers:
         self.run, self.ledger = run, ledger
         self.known: weakref.WeakSet[Any] = weakref.WeakSet()
         self.said: set[str] = set()
+        self.used = False  # a program may make a new one for each step
         self.scaled: weakref.WeakSet[Any] = weakref.WeakSet()  # scalers whose scale() was ever called
 
     def install(self, repair: bool) -> None:
@@ -43,6 +44,7 @@ class Scalers:
 
     def _scales(self, scaler: Any) -> None:
         if scaler.is_enabled():
+            self.used = True
             self.known.add(scaler)
             self.scaled.add(scaler)
 

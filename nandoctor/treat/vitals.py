@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 KEPT = 40  # values that the newest is held against
 LEAST = 8  # fewer say nothing about what is usual
 FAR = 6.0  # times the spread (MAD) on a log scale: a noisy small model stays within it
+LATE = 8  # losses whose median is the level that a run has reached
 JUMP = math.log(4.0)  # and at least the jump that evidence/onset.py calls leaving the path
 
 
@@ -48,9 +49,15 @@ class Series:
 @dataclass
 class Vitals:
     loss: Series = field(default_factory=Series)
+    late: deque[float] = field(default_factory=lambda: deque(maxlen=LATE))  # losses as they were
     norm: Series = field(default_factory=Series)
+    level: float | None = None  # of the last losses before the first jump of late
     bad_in_a_row: int = 0  # steps whose loss or gradient was not finite
+
+    def reached(self) -> float | None:
+        return statistics.median(self.late) if len(self.late) == LATE else None
 
     def start_anew(self) -> None:
         """After a rollback: what was usual is so again, the wreck is forgotten."""
-        self.loss, self.norm, self.bad_in_a_row = Series(), Series(), 0
+        self.loss, self.norm, self.bad_in_a_row, self.level = Series(), Series(), 0, None
+        self.late.clear()
