@@ -89,6 +89,7 @@ cure: $(VENV)/.with-test  ## does active mode cure? against what people do witho
 	$(BIN)/python -m clinic.cure $(CLINIC_ARGS)
 
 overhead: $(VENV)/.with-test  ## what recording costs on seven trainings, beside other tools (long)
+	$(INSTALL) -e '.[overhead]'
 	$(BIN)/python benchmarks/overhead.py --write docs/overhead.md $(OVERHEAD_ARGS)
 
 accuracy: $(VENV)/.with-test  ## how often the verdict is right, on the reported half of clinic/ (long; goes on where it was)
