@@ -2,8 +2,9 @@
 
 `make overhead` (`--rounds N`, `--only WORKLOAD,...`, `--variants bare,default`, `--write docs/overhead.md`). Each round
 runs every variant of a workload once, one after the other, in a new order; a ratio is taken within a round, and its
-median over the rounds stands in the table with the 95 % interval of the median (order statistics). CPU time is user + system of the training
-loop in the training process; the first 100 steps, which are recorded whole, stand in a column of their own.
+median over the rounds stands in the table with the 95 % interval of the median (order statistics). CPU time is user +
+system of the training loop in the training process; the first 100 steps, which are recorded whole, stand in a column
+of their own.
 """
 
 import argparse
@@ -182,7 +183,8 @@ def main() -> int:
         "# What recording costs", "",
         f"`make overhead`, {chosen.rounds} rounds, {chosen.threads} thread(s); {os.cpu_count()} cores, "
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}. Ratios to the bare run "
-        "of the same round: medians, with the 95 % interval of the median. Rivals ran a quarter of the steps, twice.", "",
+        "of the same round: medians, with the 95 % interval of the median. Rivals ran a quarter of the steps, twice.",
+        "",
         *lines, "",
         f"Start-up: {added[0]:+.0f} ms before the script's first line, {added[1]:+.0f} ms for its `import torch`.", "",
         "A fault between two steps that were recorded whole, at the default settings:", "", *named(), "",
