@@ -121,7 +121,8 @@ def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
     """Median over the first steps, of the tensor where it is largest."""
     best: tuple[float | None, str | None] = (None, None)
     for rows in kinds:
-        rows = rows[rows["step"] < EARLY]
+        # one number is a count or a weight that is handed on with the data, as Trainer's num_items_in_batch
+        rows = rows[(rows["step"] < EARLY) & (elements(trace, rows["shape"]) > 1)]
         for subject in np.unique(rows["subject"]):
             own = rows[rows["subject"] == subject]
             with np.errstate(all="ignore"):

@@ -74,8 +74,8 @@ def branches(trace: Trace, rows: Rows, order: list[int]) -> list[list[int]]:
             part = ".".join(path[:depth])
             inside = ".".join(path[depth:])
             first.setdefault(part, (".".join(path[: depth - 1]), inside, shapes[subject]))
-    beginnings = Counter(beginning for part, beginning in first.items() if not part[-1].isdigit())
-    parallel = [part for part, beginning in first.items() if beginnings[beginning] > 1 and not part[-1].isdigit()]
+    beginnings = Counter(beginning for part, beginning in first.items() if not part[-1:].isdigit())
+    parallel = [part for part, beginning in first.items() if beginnings[beginning] > 1 and not part[-1:].isdigit()]
     found: dict[str, list[int]] = {}
     for subject in order:
         name = trace.subjects[subject].name if subject in trace.subjects else ""

@@ -188,9 +188,9 @@ def test_a_loud_sample_a_wrong_entry_and_a_raw_column_are_told_apart():
     assert torch.equal(again[:, :4], x[:, :4]) and float(again[:, 4].abs().max()) < 10
 
 
-def test_missing_values_become_the_mean_of_their_column():
+def test_missing_values_become_the_mean_of_their_column_and_inf_its_end():
     x = torch.tensor([[1.0, math.nan], [3.0, 4.0], [INF, 6.0]])
-    assert data.without_nonfinite(x).tolist() == [[1, 5], [3, 4], [2, 6]]
+    assert data.without_nonfinite(x).tolist() == [[1, 5], [3, 4], [3, 6]]
     assert data.without_nonfinite(torch.ones(2, 2)) is None
 
 
@@ -218,4 +218,4 @@ def test_repairing_puts_zeros_and_keeps_the_rest():
 
 def test_a_gradient_with_a_huge_norm_is_still_finite():
     found = gradients_of(torch.optim.SGD(parameters(3e38), lr=0.1), 1.0)
-    assert isinstance(found, Gradients) and found.finite and not math.isfinite(found.total)
+    assert isinstance(found, Gradients) and found.finite and found.total > 3e38

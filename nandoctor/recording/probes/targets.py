@@ -2,10 +2,11 @@
 is better than a constant answer.
 """
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..autopsy.values import packed, unpacked
 from ..looks import looking
@@ -23,6 +24,7 @@ PAIRS = {  # node -> whether what it saved as `self` are logits
 CLASSES = ("NllLossBackward0", "NllLoss2DBackward0")
 LARGEST = 4_000_000  # elements: larger outputs are not worth a pass of their own
 FEW = 4  # samples below which a constant answer says nothing
+FLOOR = -100.0  # torch's own bound on a logarithm of a probability
 SAME = 1e-12  # targets that are all alike have no chance to be better than
 
 
@@ -55,7 +57,8 @@ def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float]
     mean = target.mean(0)
     if PAIRS[name] or name.startswith("Binary"):
         likely = given.sigmoid() if PAIRS[name] else given
-        own = nn.functional.binary_cross_entropy(likely.clamp(0, 1), target.clamp(0, 1), reduction="mean")
+        costs = likely.log().clamp(min=FLOOR), torch.log1p(-likely).clamp(min=FLOOR)
+        own = -(target * costs[0] + (1 - target) * costs[1]).mean()
         floor = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)).mean()
         chance = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).mean()
         own, chance = own - floor, chance - floor  # of soft targets the best answer costs something, too
@@ -81,4 +84,4 @@ def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, fl
 
 
 def _row(own: float, chance: float) -> tuple[float, float, float] | None:
-    return (0.0, chance, own / chance) if chance > SAME else None
+    return (0.0, chance, own / chance) if chance > SAME and math.isfinite(own) else None
