@@ -28,9 +28,9 @@ and once made sick by its command line, its configuration or its data alone, and
 `nandoctor diagnose` say. Where a package has no command, a driver of a few lines in `real/drivers` hands it the data.
 Written by `make real`; with {with_}.
 
-This is no blind score. Early runs of these cases gave wrong verdicts; some were the cases' own fault, and three showed
-defects of nandoctor that were mended (parameters without a name, biases of zeros accused, a package's own guard).
-The one that stands, PPO, is nandoctor's: it compares the gradients of the policy's branch with those of the value's.
+This is no blind score. Early runs of these cases gave wrong verdicts; some were the cases' own fault, the others showed
+defects of nandoctor that were mended (parameters without a name, biases of zeros accused, a package's own guard, a
+policy's gradients compared with those of the value's branch, Trainer's count of items taken for data).
 
 | whose code trains | changed | planted | verdict | steps | first non-finite value | right |
 | --- | --- | --- | --- | --- | --- | --- |
