@@ -120,6 +120,9 @@ def _why(e: Evidence) -> list[Clue]:
         names = ", ".join(trained.left_out[:3])
         text = f"{percent(round(1 - trained.moved, 2))} of the parameters never moved: {names}"
         found.append(clue(1.5, text, 1 - trained.moved, UNTRAINED))
+    if e.flow is not None and e.flow.unfed is not None:
+        text = f"{e.flow.unfed} never gets a gradient though its output does, at every one of its uses: its input is 0"
+        found.append(clue(PLAIN, text, layer=e.flow.unfed))
     if trained is not None and trained.travelled is not None and trained.travelled < STANDS:
         text = f"all updates together are {percent(trained.travelled)} of the weights"
         found.append(clue(1.5, text, trained.travelled, STANDS))

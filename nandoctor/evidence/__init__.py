@@ -16,6 +16,7 @@ from . import (
     first_bad,
     fit,
     flips,
+    flow,
     gradients,
     layout,
     loss,
@@ -43,6 +44,7 @@ from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
 from .fit import Fit
 from .flips import Flip
+from .flow import Flow
 from .gradients import Gradients
 from .layout import Layout
 from .loss import Loss
@@ -77,6 +79,7 @@ __all__ = [
     "Evidence",
     "Fit",
     "Flip",
+    "Flow",
     "Gradients",
     "Incidents",
     "Layout",
@@ -123,6 +126,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    flow: Flow | None = None
     fit: Fit | None = None
     layout: Layout | None = None
     treated: tuple[Action, ...] = ()  # by active mode
@@ -167,6 +171,7 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
         treated=treated.gather(trace),
