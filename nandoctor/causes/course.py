@@ -79,6 +79,14 @@ def learned_little(e: Evidence) -> bool:
     return won < LITTLE or (beyond is not None and beyond < HARDLY)
 
 
+def nothing_to_learn_from(e: Evidence) -> bool:
+    """The loss is exactly 0 from the first step to the last, and so is every gradient: no training begins so well."""
+    loss, gradients = e.loss, e.gradients
+    if loss is None or not loss.zero or loss.steps < FEW_STEPS:
+        return False
+    return gradients is None or gradients.peak == 0
+
+
 def said(course: Course) -> str:
     """In words: from where to where, and since when not further."""
     text = f"the loss went from {num(course.start)} to {num(course.end)} in {course.steps} steps"

@@ -57,7 +57,7 @@ def judge(e: Evidence) -> Answer:
         found = readable(e) or beating(e)
         if found is None:
             return None
-        course, clues = found, []
+        course, clues = found, [*_sorted(e)]
     clues += [*_width(e, course), *_shape(course), *_gradients(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"The loss swings around {num(course.end)} and does not converge.")
 
@@ -66,6 +66,14 @@ def _order(e: Evidence) -> list[Clue]:
     mixed = e.data.mixed if e.data is not None else None
     text = "batches are not mixed: each holds few of the classes, and the next holds others"
     return [clue(3.5, text, mixed, UNMIXED)]
+
+
+def _sorted(e: Evidence) -> list[Clue]:
+    span = e.data.target_span if e.data is not None else None
+    if span is None or span > UNMIXED or not swings(e):
+        return []
+    text = f"the targets of a batch span {percent(round(span, 2))} of all: they come in order, and each batch pulls away"
+    return [clue(2.5, text, span, UNMIXED)]
 
 
 def _width(e: Evidence, course: Course) -> list[Clue]:

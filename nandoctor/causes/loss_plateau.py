@@ -22,7 +22,7 @@ Sources
 from ..evidence import Course, Evidence, Fit
 from . import dead_relu, fp16_underflow, vanishing_gradients
 from .bookkeeping import LIKELY, from_the_start, outranked
-from .cause import Answer, Cause, Remedy, Verdict
+from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import (
     CONSTANT,
     LITTLE,
@@ -30,6 +30,7 @@ from .course import (
     learned,
     learned_little,
     no_better_than_constant,
+    nothing_to_learn_from,
     readable,
     said,
     swings,
@@ -55,11 +56,15 @@ SURELY_UPHILL = 0.9  # of the updates go up the gradient
 CHANCE = 0.9  # of the loss of guessing
 NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
+ALL_ZERO = 0.7  # a margin that is kept from the start would be 0, too
 PRIOR = -1.5
 
 
 def judge(e: Evidence) -> Answer:
     course, won = readable(e), learned(e)
+    if nothing_to_learn_from(e) and not isinstance(fp16_underflow.CAUSE.judge(e), Verdict):
+        what = "the loss and every gradient are exactly 0 from the first step on"
+        return Verdict(ALL_ZERO, f"Nothing to learn from: {what}.", (Fact(what, 0.0, step=0),))
     if failed(e) or course is None or won is None:
         return None
     clues = [*_course(e, course, won)]

@@ -145,7 +145,7 @@ def gather(trace: Trace) -> Evidence:
     steps = max(trace.steps, 0)
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
-    given = data.gather(trace, when)
+    given = data.gather(trace, when, losses)
     return Evidence(
         steps=steps,
         incidents=first_bad.without_constants(incidents, given, trace),
@@ -155,7 +155,7 @@ def gather(trace: Trace) -> Evidence:
         loss=loss.gather(trace, losses, when),
         gradients=gradients.gather(trace, norms, losses, when),
         optimizer=optimizer.gather(trace, when, losses, norms),
-        weights=weights.gather(trace),
+        weights=weights.gather(trace, losses),
         activations=activations.gather(trace, when),
         data=given,
         batchnorm=batchnorm.gather(trace),

@@ -75,7 +75,7 @@ def _time(rows: Rows, rms: Floats, subject: int) -> float | None:
     for step in np.unique(rows["step"]):
         own = (rows["step"] == step) & (rows["subject"] == subject)
         calls, sizes = rows["call"][own], rms[own]
-        if len(calls) >= UNROLLED and sizes.max() > 0:
+        if len(calls) >= UNROLLED and 0 < sizes.max() < np.inf:
             found.append(float(sizes[int(np.argmin(calls))] / sizes.max()))
     return median(np.array(found)) if len(found) >= FEW else None
 
