@@ -62,6 +62,8 @@ def learned(e: Evidence) -> float | None:
     if course is None:
         return None
     early = e.loss.early if e.loss is not None else None
+    if e.fit is None and course.progress < LITTLE and SIGMAS * course.start_noise >= LITTLE:
+        return None  # a few noisy batches: where it began is not known well enough to say that little was won
     if early is None or not early > 0 or course.progress >= LITTLE:
         return course.progress
     return min(course.progress, 1 - course.end / early)  # the first three batches alone are noise

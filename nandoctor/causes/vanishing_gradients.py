@@ -87,7 +87,8 @@ def _time(e: Evidence) -> list[Clue]:
     if flow is None or flow.through_time is None or flow.through_time >= SMALL or not learned_little(e):
         return []
     text = f"from the last use of {flow.recurrent} in a step to its first the gradient shrinks to "
-    return [clue(1.5, f"{text}{num(flow.through_time)}", flow.through_time, SMALL, layer=flow.recurrent)]
+    weight = 1.5 if learned_nothing(e) else 0.7
+    return [clue(weight, f"{text}{num(flow.through_time)}", flow.through_time, SMALL, layer=flow.recurrent)]
 
 
 def upside_down(depth: Depth) -> bool:

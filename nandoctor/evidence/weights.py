@@ -17,6 +17,7 @@ FAN_IN = ("Linear", "Conv", "LSTM", "GRU", "RNN")
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
 LOOKS = 10  # steps: a branch that is used once in a while is not dead
+MOST = 0.5  # of the parameters: a head that is drawn anew for another task is no accident
 AROUND = 4  # losses before and after a write
 BACK = 0.5  # of all that was won is lost at once
 WON = 0.9  # of the first loss: below it something was won that could be lost
@@ -90,7 +91,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         zero_stays=next((_name(trace, s) for s in zeros if _still_zero(trace, rows, s)), None),
         constant_layer=constant,
         loud_bias=bias,
-        set_back=_set_back(foreign, losses),
+        set_back=_set_back(foreign, losses, len(np.unique(rows["subject"]))),
     )
 
 
@@ -104,8 +105,9 @@ def _still_zero(trace: Trace, rows: Rows, subject: int) -> bool:
     return len(norms) >= LOOKS and bool((norms == 0).all()) and int(asked.sum()) >= LOOKS
 
 
-def _set_back(foreign: Rows, losses: Series) -> tuple[int, int, float, float] | None:
-    steps = np.unique(foreign["step"])
+def _set_back(foreign: Rows, losses: Series, parameters: int) -> tuple[int, int, float, float] | None:
+    steps, written = np.unique(foreign["step"], return_counts=True)
+    steps = steps[written >= MOST * parameters]
     first = median(losses.values[:AROUND])
     if first is None or len(steps) == 0 or len(steps) > OFTEN * len(losses):
         return None
