@@ -72,7 +72,7 @@ def _sorted(e: Evidence) -> list[Clue]:
     span = e.data.target_span if e.data is not None else None
     if span is None or span > UNMIXED or not swings(e):
         return []
-    text = f"the targets of a batch span {percent(round(span, 2))} of all: they come in order, and each batch pulls away"
+    text = f"the targets of a batch span {percent(round(span, 2))} of all: they are sorted, and each batch pulls away"
     return [clue(2.5, text, span, UNMIXED)]
 
 

@@ -82,7 +82,7 @@ def _as_a_whole(e: Evidence, depth: Depth) -> list[Clue]:
 
 
 def _time(e: Evidence) -> list[Clue]:
-    """Through the uses of one layer: what came in first teaches nothing. Many tasks need no more than what came last."""
+    """Through the uses of one layer: what came in first teaches nothing. Many tasks need only the last."""
     flow = e.flow
     if flow is None or flow.through_time is None or flow.through_time >= SMALL or not learned_little(e):
         return []
