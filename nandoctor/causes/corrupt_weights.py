@@ -28,7 +28,7 @@ from .wording import num
 
 CERTAIN = 0.95  # the writer was seen
 SEEN = 0.9  # what was written is finite, and far from what stood there
-UNDONE, AGAIN = 0.85, 2  # once may be a pruning, or a head that is drawn anew
+UNDONE, AGAIN = 0.85, 2  # once may be a pruning, after which it gets better than before
 MANY_TIMES = 5.0  # weight clipping, averaging and decay by hand change a norm by less than itself
 SOON = 10  # steps from the write to the failure
 GUESSED = 0.6  # a foreign write was recorded at that time, the writer of the value was not
@@ -90,12 +90,15 @@ def _loaded(e: Evidence) -> Answer:
 
 
 def _undone(e: Evidence) -> Answer:
-    """Again and again the weights are written, finite, and with each time the loss is back where it began."""
+    """The weights are written, finite, and the loss is back where it began: again and again, or for good."""
     found = e.weights.set_back if e.weights else None
-    if found is None or found[0] < AGAIN or settled(e):
+    if found is None or settled(e):
         return None
     count, step, before, after = found
-    what = f"{count} times code other than the optimizer wrote into the weights and undid the training: "
+    if count < AGAIN and not (e.loss is not None and e.loss.end >= before):
+        return None
+    times = f"{count} times " if count >= AGAIN else ""
+    what = f"{times}code other than the optimizer wrote into the weights and undid the training: "
     what += f"the loss went from {num(before)} to {num(after)} at step {step}"
     return Verdict(UNDONE, f"{what[0].upper()}{what[1:]}.", (Fact(what, after, before, step),))
 

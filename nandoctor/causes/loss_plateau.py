@@ -149,7 +149,8 @@ def _against(e: Evidence) -> list[Clue]:
         answer = cause.judge(e)
         enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # rounding was seen, by element
         if isinstance(answer, Verdict) and answer.confidence >= enough:
-            found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
+            stopped = cause is dead_relu.CAUSE and e.flow is not None and e.flow.blocked is not None
+            found.append(clue(-4.0 if stopped else -1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
