@@ -82,11 +82,11 @@ def learned_little(e: Evidence) -> bool:
 
 
 def nothing_to_learn_from(e: Evidence) -> bool:
-    """The loss is exactly 0 from the first step to the last, and so is every gradient: no training begins so well."""
+    """The loss is exactly 0 at every step, and in the end every gradient is: no training begins so well."""
     loss, gradients = e.loss, e.gradients
     if loss is None or not loss.zero or loss.steps < FEW_STEPS:
         return False
-    return gradients is None or gradients.peak == 0
+    return gradients is None or gradients.end == 0
 
 
 def said(course: Course) -> str:

@@ -63,7 +63,7 @@ PRIOR = -1.5
 def judge(e: Evidence) -> Answer:
     course, won = readable(e), learned(e)
     if nothing_to_learn_from(e) and not isinstance(fp16_underflow.CAUSE.judge(e), Verdict):
-        what = "the loss and every gradient are exactly 0 from the first step on"
+        what = "the loss is exactly 0 from the first step on, and gradients are"
         return Verdict(ALL_ZERO, f"Nothing to learn from: {what}.", (Fact(what, 0.0, step=0),))
     if failed(e) or course is None or won is None:
         return None
