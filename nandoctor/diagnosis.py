@@ -180,7 +180,15 @@ def _not_seen(trace: Trace, evidence: Evidence, lacking: list[str]) -> list[str]
     found += [fields.words(note, "text") or "" for note in trace.notes_of("unseen")]
     if evidence.bad is not None and evidence.bad.unknown:
         found.append(evidence.bad.unknown)
+    if evidence.incidents.beside is not None:
+        found.append(_beside(evidence.incidents.beside))
     return list(dict.fromkeys(text for text in (*found, *lacking) if text))
+
+
+def _beside(bad: Bad) -> str:
+    place = f" at {bad.file}:{bad.line}" if bad.file and bad.line else ""
+    told = "outputs of the model, loss and weights were finite; a mean over nothing is NaN, for one"
+    return f"a number computed in evaluation{place} is {bad.kind or 'not finite'}, which no training step used: {told}"
 
 
 def _failed_probe(note: Mapping[str, Any]) -> str:

@@ -22,12 +22,13 @@ Sources
 from ..evidence import Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import learned_little
-from .failure import FAR, HOT_RATIO, failed
+from .failure import FAR, HOT_RATIO, failed, settled
 from .remedies import nan_guide, nan_root_cause, repair_not_skip
 from .wording import num
 
 CERTAIN = 0.95  # the writer was seen
 SEEN = 0.9  # what was written is finite, and far from what stood there
+UNDONE, AGAIN = 0.85, 2  # once may be a pruning, after which it gets better than before
 MANY_TIMES = 5.0  # weight clipping, averaging and decay by hand change a norm by less than itself
 SOON = 10  # steps from the write to the failure
 GUESSED = 0.6  # a foreign write was recorded at that time, the writer of the value was not
@@ -38,7 +39,7 @@ NEAR = 1  # steps between a foreign write and the failure
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
     if bad is None:
-        return _thrown_off(e) or _loaded(e)
+        return _thrown_off(e) or _loaded(e) or _undone(e)
     if bad.phase == "input":
         return None
     thrown = _thrown_off(e) or (_loaded(e) if bad.writer is None else None)
@@ -86,6 +87,20 @@ def _loaded(e: Evidence) -> Answer:
     step, call = loads[-1]
     what = f"the loss jumped {num(loss.jump_at_onset)}-fold as soon as {call} had been called"
     return Verdict(SEEN, f"At step {step} {what}.", (Fact(what, loss.jump_at_onset, FAR, step),))
+
+
+def _undone(e: Evidence) -> Answer:
+    """The weights are written, finite, and the loss is back where it began: again and again, or for good."""
+    found = e.weights.set_back if e.weights else None
+    if found is None or settled(e):
+        return None
+    count, step, before, after = found
+    if count < AGAIN and not (e.loss is not None and e.loss.end >= before):
+        return None
+    times = f"{count} times " if count >= AGAIN else ""
+    what = f"{times}code other than the optimizer wrote into the weights and undid the training: "
+    what += f"the loss went from {num(before)} to {num(after)} at step {step}"
+    return Verdict(UNDONE, f"{what[0].upper()}{what[1:]}.", (Fact(what, after, before, step),))
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

@@ -1,5 +1,7 @@
 """Did the run learn anything, and does its loss swing? Asked by the causes of runs that do not fail with a NaN."""
 
+import math
+
 from ..evidence import Course, Evidence
 from .wording import num, percent
 
@@ -9,9 +11,12 @@ LITTLE = 0.3  # a run that won a third of its loss is learning, or has learned
 CONSTANT = 0.97  # error against that of the best constant answer: a batch's own mean is known to 3 % or worse
 SIGMAS = 2.0  # standard errors of what a constant answer costs
 NEVER = 0.9  # nor was it ever better by a tenth
+MUCH = 0.5  # better than a constant answer by half of its error: whatever the first batches happened to cost
 HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
+NOISE, SPREAD = -0.5, 0.71  # its mean and spread * sqrt(n) for independent losses (Bartlett)
+CERTAIN = 2.5  # such spreads: one run in a hundred and sixty is as far by chance
 FLIPS = 0.8  # share of changes of direction; independent noise gives 2/3
 SMOOTH = 0.35  # share of changes of direction: losses of mixed batches turn around at every second step
 WIDE = 0.5  # spread of the second half against all that was won: it is not converging
@@ -57,6 +62,8 @@ def learned(e: Evidence) -> float | None:
     if course is None:
         return None
     early = e.loss.early if e.loss is not None else None
+    if e.fit is None and course.progress < LITTLE and SIGMAS * course.start_noise >= LITTLE:
+        return None  # a few noisy batches: where it began is not known well enough to say that little was won
     if early is None or not early > 0 or course.progress >= LITTLE:
         return course.progress
     return min(course.progress, 1 - course.end / early)  # the first three batches alone are noise
@@ -69,7 +76,17 @@ def learned_nothing(e: Evidence) -> bool:
 
 def learned_little(e: Evidence) -> bool:
     won, beyond = learned(e), beyond_chance(e)
-    return won is not None and (won < LITTLE or (beyond is not None and beyond < HARDLY))
+    if won is None or (beyond is not None and beyond >= MUCH):
+        return False
+    return won < LITTLE or (beyond is not None and beyond < HARDLY)
+
+
+def nothing_to_learn_from(e: Evidence) -> bool:
+    """The loss is exactly 0 at every step, and in the end every gradient is: no training begins so well."""
+    loss, gradients = e.loss, e.gradients
+    if loss is None or not loss.zero or loss.steps < FEW_STEPS:
+        return False
+    return gradients is None or gradients.end == 0
 
 
 def said(course: Course) -> str:
@@ -90,10 +107,16 @@ def swings(e: Evidence) -> bool:
     course = readable(e)
     if course is None or course.swing < WIDE or course.falling < -NO_TREND or stands_still(e):
         return False
-    zigzag = course.autocorrelation is not None and course.autocorrelation <= ZIGZAG
+    zigzag = zigzags(course)
     flips = course.flips is not None and course.flips >= FLIPS
     smooth = course.flips is not None and course.flips <= SMOOTH
     return zigzag or flips or smooth or (course.slow is not None and course.slow >= SLOW)
+
+
+def zigzags(course: Course) -> bool:
+    """Successive changes turn around more often than those of so many independent losses would by chance."""
+    chance = NOISE - CERTAIN * SPREAD / math.sqrt(max(course.steps // 2, 1))
+    return course.autocorrelation is not None and course.autocorrelation <= min(ZIGZAG, chance)
 
 
 def beating(e: Evidence) -> Course | None:

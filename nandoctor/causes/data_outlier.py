@@ -35,6 +35,8 @@ from .wording import num
 
 LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
 UNNORMALISED = 1e3  # never normalised, E25
+DEAR = 10.0  # times what the other batches cost: whatever was learned, it does not hold for these
+THROUGH = 0.1  # of the input's size behind the first layers: nothing normalises it
 AGAIN = 3  # loud batches: one alone may be survived
 FAR_OVER = 30.0  # first loss / expected: healthy 0.7 to 1.1, also with raw targets, which raise both
 ABSURD, STILL_FAR = 1e4, 100.0
@@ -96,6 +98,8 @@ def judge(e: Evidence) -> Answer:
         clues.append(
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
+    if data and not failed(e) and not _poor(e) and _raw(e, data):
+        clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03
     if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e):
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
@@ -129,7 +133,16 @@ def _suffers(e: Evidence) -> bool:
         return True
     if _unnormalised(data) and _poor(e):
         return True
-    return not settled(e) and data.loud_batches >= AGAIN
+    if data.loud_batches >= AGAIN and (data.loud_cost or 0) >= DEAR:
+        return True
+    return _raw(e, data) or (not settled(e) and data.loud_batches >= AGAIN)
+
+
+def _raw(e: Evidence, data: Data) -> bool:
+    """Thousands go through the layers as they came, and the run, though it learns, did not settle."""
+    raw = data.rms is not None and data.rms >= UNNORMALISED and e.activations is not None
+    passes = raw and e.activations is not None and (e.activations.first_rms or 0) >= THROUGH * (data.rms or 0)
+    return passes and not settled(e) and (e.fit is None or e.fit.end >= THROUGH)
 
 
 def _unnormalised(data: Data) -> bool:

@@ -39,6 +39,9 @@ PRIOR = -1.5
 def judge(e: Evidence) -> Answer:
     if failed(e):
         return None
+    flat = _flat(e)
+    if flat is not None:
+        return flat
     if e.units is None:
         return CannotSay("dead-relu: no layer's units were looked at")
     layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST and (_silent(dead) or learned_little(e))]
@@ -58,6 +61,16 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
+
+
+def _flat(e: Evidence) -> Answer:
+    """Not some units but all of them: a ReLU of what is never above 0 ends every gradient at one place."""
+    flow = e.flow
+    if flow is None or flow.blocked is None or e.units is None or not e.units.relu or not learned_little(e):
+        return None
+    text = f"{flow.before or 'the next layer'} gets a gradient and {flow.blocked}, one further from the loss, exactly 0"
+    clues = [clue(3.0, f"{text}, in every batch", layer=flow.blocked), *_course(e), *outranked(e), *from_the_start(e)]
+    return weigh(PRIOR, clues, f"No unit between {flow.blocked} and {flow.before} fires: {text}.")
 
 
 def _silent(dead: DeadLayer) -> bool:

@@ -23,8 +23,8 @@ Sources
 
 from ..evidence import Evidence, Underflow
 from .bookkeeping import outranked
-from .cause import Answer, Cause, Remedy
-from .course import LITTLE, learned, learned_little, learned_nothing, readable, said
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .course import LITTLE, learned, learned_little, learned_nothing, nothing_to_learn_from, readable, said
 from .failure import failed
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights
@@ -35,12 +35,16 @@ FLUSHED = 0.5  # half of what is left of the gradients is subnormal: the rest of
 MANY_FLUSHED = 0.9
 STILL = 0.5  # of the elements with a gradient: a bfloat16 run that learns moves most of them
 ALL_ZERO = 0.3  # of the looks: nothing arrived at all
+ROUNDED_AWAY = 0.75  # what else makes a loss of 0 at a model that knows nothing may be written on purpose
 MUCH = 0.6  # of the first loss: whatever is rounded away, enough arrives
 PRIOR = -2.0
 
 
 def judge(e: Evidence) -> Answer:
     under = e.underflow
+    if nothing_to_learn_from(e) and (e.precision.converts or e.precision.float16 or e.precision.bfloat16):
+        what = "the loss is exactly 0 from the first step on, and gradients are, and types are converted on the way"
+        return Verdict(ROUNDED_AWAY, f"{what[0].upper()}{what[1:]}.", (Fact(what, 0.0, step=0),))
     if under is None or failed(e) or not (under.half_gradients or under.half_weights):
         return None
     clues = [*_gradients(e, under), *_weights(under)]

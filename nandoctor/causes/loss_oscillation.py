@@ -34,6 +34,7 @@ from .course import (
     readable,
     swings,
     unmixed,
+    zigzags,
 )
 from .failure import HOT_RATIO, failed, max_ratio, non_finite, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers
@@ -56,7 +57,7 @@ def judge(e: Evidence) -> Answer:
         found = readable(e) or beating(e)
         if found is None:
             return None
-        course, clues = found, []
+        course, clues = found, [*_sorted(e)]
     clues += [*_width(e, course), *_shape(course), *_gradients(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"The loss swings around {num(course.end)} and does not converge.")
 
@@ -67,11 +68,19 @@ def _order(e: Evidence) -> list[Clue]:
     return [clue(3.5, text, mixed, UNMIXED)]
 
 
+def _sorted(e: Evidence) -> list[Clue]:
+    span = e.data.target_span if e.data is not None else None
+    if span is None or span > UNMIXED or not swings(e):
+        return []
+    text = f"the targets of a batch span {percent(round(span, 2))} of all: they are sorted, and each batch pulls away"
+    return [clue(2.5, text, span, UNMIXED)]
+
+
 def _width(e: Evidence, course: Course) -> list[Clue]:
     found: list[Clue] = []
     if swings(e):
         text = f"over the second half the loss swings by {percent(round(course.swing, 2))} of all that was won"
-        sharp = (course.autocorrelation or 0) <= ZIGZAG or (course.flips or 0) >= FLIPS
+        sharp = zigzags(course) or (course.flips or 0) >= FLIPS
         found.append(clue(1.0 if sharp else 0.5, text, course.swing, WIDE))
     if found and no_better_than_constant(e) and not periodic(e):
         found.append(clue(-2.0, "nothing was learned that it could lose: batches differ by as much"))
@@ -83,7 +92,7 @@ def _width(e: Evidence, course: Course) -> list[Clue]:
 
 def _shape(course: Course) -> list[Clue]:
     found: list[Clue] = []
-    if course.autocorrelation is not None and course.autocorrelation <= ZIGZAG:
+    if course.autocorrelation is not None and zigzags(course):
         text = f"changes of the loss alternate (autocorrelation {num(course.autocorrelation)})"
         found.append(clue(1.5, text, course.autocorrelation, ZIGZAG))
     elif course.flips is not None and course.flips >= FLIPS:

@@ -22,7 +22,7 @@ Sources
 from ..evidence import Course, Evidence, Fit
 from . import dead_relu, fp16_underflow, vanishing_gradients
 from .bookkeeping import LIKELY, from_the_start, outranked
-from .cause import Answer, Cause, Remedy, Verdict
+from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import (
     CONSTANT,
     LITTLE,
@@ -30,6 +30,7 @@ from .course import (
     learned,
     learned_little,
     no_better_than_constant,
+    nothing_to_learn_from,
     readable,
     said,
     swings,
@@ -55,11 +56,15 @@ SURELY_UPHILL = 0.9  # of the updates go up the gradient
 CHANCE = 0.9  # of the loss of guessing
 NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
+ALL_ZERO = 0.7  # a margin that is kept from the start would be 0, too
 PRIOR = -1.5
 
 
 def judge(e: Evidence) -> Answer:
     course, won = readable(e), learned(e)
+    if nothing_to_learn_from(e) and not isinstance(fp16_underflow.CAUSE.judge(e), Verdict):
+        what = "the loss is exactly 0 from the first step on, and gradients are"
+        return Verdict(ALL_ZERO, f"Nothing to learn from: {what}.", (Fact(what, 0.0, step=0),))
     if failed(e) or course is None or won is None:
         return None
     clues = [*_course(e, course, won)]
@@ -120,6 +125,9 @@ def _why(e: Evidence) -> list[Clue]:
         names = ", ".join(trained.left_out[:3])
         text = f"{percent(round(1 - trained.moved, 2))} of the parameters never moved: {names}"
         found.append(clue(1.5, text, 1 - trained.moved, UNTRAINED))
+    if e.flow is not None and e.flow.unfed is not None:
+        text = f"{e.flow.unfed} never gets a gradient though its output does, at every one of its uses: its input is 0"
+        found.append(clue(PLAIN, text, layer=e.flow.unfed))
     if trained is not None and trained.travelled is not None and trained.travelled < STANDS:
         text = f"all updates together are {percent(trained.travelled)} of the weights"
         found.append(clue(1.5, text, trained.travelled, STANDS))
@@ -141,7 +149,8 @@ def _against(e: Evidence) -> list[Clue]:
         answer = cause.judge(e)
         enough = LIKELY if cause is fp16_underflow.CAUSE else NAMED  # rounding was seen, by element
         if isinstance(answer, Verdict) and answer.confidence >= enough:
-            found.append(clue(-1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
+            stopped = cause is dead_relu.CAUSE and e.flow is not None and e.flow.blocked is not None
+            found.append(clue(-4.0 if stopped else -1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))

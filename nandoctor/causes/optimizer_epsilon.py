@@ -46,7 +46,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found) or endless(found)):
         return None
-    clues = [*_eps(e, found), *_betas(found)]
+    clues = [*([] if _unused(e, found) else _eps(e, found)), *_betas(found)]
     if not clues:
         return None
     clues += _steps(e, found)
@@ -71,6 +71,11 @@ def _eps(e: Evidence, found: Denominator) -> list[Clue]:
     if clues and bad is not None and (bad.phase == "optimizer" or bad.writer == "optimizer"):
         clues.append(clue(2.0, "the update was not finite, its gradient was", step=bad.step))
     return clues
+
+
+def _unused(e: Evidence, found: Denominator) -> bool:
+    """No gradient ever came: then 0 / eps is 0 for every eps above it, and what stopped the gradient is to blame."""
+    return not failed(e) and not found.vanishes and found.zeros == 1 and not found.largest
 
 
 def _betas(found: Denominator) -> list[Clue]:

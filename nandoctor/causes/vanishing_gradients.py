@@ -44,7 +44,9 @@ def judge(e: Evidence) -> Answer:
         return None
     if depth is None:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
-    clues = _depth(depth) or _as_a_whole(e, depth)
+    if e.flow is not None and (e.flow.blocked is not None or e.flow.unfed is not None):
+        return None  # it stops at once, with an ordinary one on the other side
+    clues = _depth(depth) or _as_a_whole(e, depth) or _time(e)
     if not clues:
         return None
     clues += [*_neighbours(e, depth), *outranked(e), *from_the_start(e)]
@@ -77,6 +79,16 @@ def _as_a_whole(e: Evidence, depth: Depth) -> list[Clue]:
         return []
     text = f"the gradient norm is {num(first)} at a loss of {num(loss)}, and shrinks to {num(depth.gain)} of it"
     return [clue(3.5, text, first, EXTREME * loss)]
+
+
+def _time(e: Evidence) -> list[Clue]:
+    """Through the uses of one layer: what came in first teaches nothing. Many tasks need only the last."""
+    flow = e.flow
+    if flow is None or flow.through_time is None or flow.through_time >= SMALL or not learned_little(e):
+        return []
+    text = f"from the last use of {flow.recurrent} in a step to its first the gradient shrinks to "
+    weight = 1.5 if learned_nothing(e) else 0.7
+    return [clue(weight, f"{text}{num(flow.through_time)}", flow.through_time, SMALL, layer=flow.recurrent)]
 
 
 def upside_down(depth: Depth) -> bool:

@@ -16,6 +16,7 @@ from . import (
     first_bad,
     fit,
     flips,
+    flow,
     gradients,
     layout,
     loss,
@@ -43,6 +44,7 @@ from .dynamics import Dynamics
 from .first_bad import Bad, Incidents, Operand
 from .fit import Fit
 from .flips import Flip
+from .flow import Flow
 from .gradients import Gradients
 from .layout import Layout
 from .loss import Loss
@@ -77,6 +79,7 @@ __all__ = [
     "Evidence",
     "Fit",
     "Flip",
+    "Flow",
     "Gradients",
     "Incidents",
     "Layout",
@@ -123,6 +126,7 @@ class Evidence:
     trained: Trained | None = None
     overshoot: Overshoot | None = None
     flip: Flip | None = None
+    flow: Flow | None = None
     fit: Fit | None = None
     layout: Layout | None = None
     treated: tuple[Action, ...] = ()  # by active mode
@@ -141,7 +145,7 @@ def gather(trace: Trace) -> Evidence:
     steps = max(trace.steps, 0)
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
-    given = data.gather(trace, when)
+    given = data.gather(trace, when, losses)
     return Evidence(
         steps=steps,
         incidents=first_bad.without_constants(incidents, given, trace),
@@ -151,7 +155,7 @@ def gather(trace: Trace) -> Evidence:
         loss=loss.gather(trace, losses, when),
         gradients=gradients.gather(trace, norms, losses, when),
         optimizer=optimizer.gather(trace, when, losses, norms),
-        weights=weights.gather(trace),
+        weights=weights.gather(trace, losses),
         activations=activations.gather(trace, when),
         data=given,
         batchnorm=batchnorm.gather(trace),
@@ -167,6 +171,7 @@ def gather(trace: Trace) -> Evidence:
         trained=trained.gather(trace),
         overshoot=overshoot.gather(trace, when),
         flip=flips.gather(trace),
+        flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
         treated=treated.gather(trace),

@@ -9,6 +9,7 @@ from .series import Floats, Series
 
 FEW = 12  # losses below which no course can be read
 BLOCKS = 16  # pieces of a run whose means are compared: the noise of single batches averages out
+EARLY = 10  # losses that tell the level of a noisy start
 FIRST = 3  # losses whose median is the start
 LEAST_SWINGS = 3  # of a period within the second half
 HARMONICS = 4  # overtones of an epoch that are told from a swing of the training
@@ -34,6 +35,7 @@ class Course:
     periodic: float  # share of that swing in the variance of the detrended losses; white noise: ln(n) / n * 2
     amplitude: float  # its height, lowest to highest, against the median of the second half
     falling: float  # slope over the second half, as a share of |start - best| a half: negative = falls
+    start_noise: float = 0.0  # standard error of the mean of ten losses, against |start|
     late_low: float | None = None  # the lowest mean of a block in the second half
 
 
@@ -66,6 +68,7 @@ def gather(losses: Series, bad_step: int | None, epoch: float | None = None) -> 
             late_low=float(means[len(means) // 2 :].min()),
             progress=(start - float(means[-1])) / scale,
             noise=noise / scale,
+            start_noise=noise * math.sqrt(len(values) / len(blocks) / EARLY) / scale,
             swing=float(np.quantile(half, 0.9) - np.quantile(half, 0.1)) / max(abs(way), 1e-12),
             flips=_flips(half),
             autocorrelation=_autocorrelation(np.diff(half)),

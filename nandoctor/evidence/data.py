@@ -1,5 +1,6 @@
 """What the loader delivered: ranges of float tensors, ranges of labels."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
-from .series import Floats, median
+from .series import EMPTY, Floats, Series, median
 from .sizes import elements
 
 WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
@@ -17,6 +18,8 @@ IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no 
 ROUNDING = 1e-3  # of a probability
 VOID = (127, 255, 999, 9999, 32767, 65535)  # codes for "no label" that data sets use; no class count ends there
 FAR_BEYOND = 2.0  # times the largest class
+ENOUGH = 3  # losses that make a median
+MOST = 0.95  # of the batches: a few stray targets are not the range
 EARLY = 20  # steps whose batches say of what scale the data are
 JUMP = 30.0  # times the batch before: targets that a model makes itself grow with it, and do not jump
 LOOK_BACK = 2  # a loud batch shows in the loss one or two steps later (onset-2..onset, E25)
@@ -48,6 +51,8 @@ class Data:
     rms_tensor: str | None = None
     target_rms: float | None = None  # likewise of what the loss compares with
     target_tensor: str | None = None
+    loud_cost: float | None = None  # median loss of the loud batches / of the others, over the second half
+    target_span: float | None = None  # spread of a batch's float targets / of all; 0: they are sorted
 
     @property
     def scale(self) -> float | None:
@@ -56,7 +61,7 @@ class Data:
         return max(known) if known else None
 
 
-def gather(trace: Trace, onset: Onset) -> Data | None:
+def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
     batches, labels, given = trace.rows("batch"), trace.rows("labels"), trace.rows("input")
     if len(batches) == 0:
         batches = given  # no DataLoader: what the model was given
@@ -69,9 +74,11 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
     target_rms, target_tensor = _scale(trace, [trace.rows("target")])
     loudest: tuple[float, str | None, float, int] | None = None
     loud, first_loud = 0, None
+    loud_cost: float | None = None
     tensors = [rows[rows["subject"] == s] for rows in (batches, aims) for s in np.unique(rows["subject"])]
     for own in tensors:
         subject, steps = own["subject"][0], _loud(own)
+        loud_cost = _cost(steps, losses) if len(steps) > loud else loud_cost
         loud = max(loud, len(steps))
         first_loud = min([*steps[:1], *([] if first_loud is None else [first_loud])], default=None)
         found = _stands_out(own, onset)
@@ -100,6 +107,8 @@ def gather(trace: Trace, onset: Onset) -> Data | None:
         rms_tensor=rms_tensor,
         target_rms=target_rms,
         target_tensor=target_tensor,
+        loud_cost=loud_cost,
+        target_span=_target_span(trace, batches),
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
@@ -214,6 +223,27 @@ def _loud(rows: Rows) -> list[int]:
     finite = sizes[np.isfinite(sizes)]
     usual = float(np.median(finite)) if len(finite) else 0.0
     return sorted(rows["step"][np.isfinite(sizes) & (sizes > VERY_LOUD * usual)].tolist()) if usual > 0 else []
+
+
+def _cost(steps: list[int], losses: Series) -> float | None:
+    half = Series(losses.steps[len(losses) // 2 :], losses.values[len(losses) // 2 :])
+    loud = np.isin(half.steps, steps)
+    if min(int(loud.sum()), int((~loud).sum())) < ENOUGH:
+        return None
+    dear, usual = median(half.values[loud]), median(half.values[~loud])
+    return dear / usual if dear is not None and usual else None
+
+
+def _target_span(trace: Trace, batches: Rows) -> float | None:
+    """Of the last tensor that the loader gives beside another, one number a sample."""
+    subjects = np.unique(batches["subject"])
+    own = batches[batches["subject"] == subjects[-1]] if len(subjects) > 1 else batches[:0]
+    shapes = [trace.shapes.get(int(s), ()) for s in own["shape"]]
+    if len(own) < FEW_LABELS or any(math.prod(s) != s[0] or s[0] < FEW_LABELS for s in shapes if s) or not all(shapes):
+        return None
+    with np.errstate(all="ignore"):
+        everything = np.quantile(own["high"], MOST) - np.quantile(own["low"], 1 - MOST)
+        return float(np.median(own["high"] - own["low"]) / everything) if everything > 0 else None
 
 
 def _stands_out(rows: Rows, onset: Onset) -> tuple[float, float, int] | None:

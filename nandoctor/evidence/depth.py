@@ -14,6 +14,7 @@ from .series import Floats, median
 from .sizes import elements
 
 STEPS = 20  # steps that are read, from the first on
+PASSES = 30.0  # times the gradient, nearer to the input: it flows past this one, which is merely insensitive
 MATRIX = 2  # dimensions of a weight: biases and scales have gradients of their own size
 
 
@@ -85,8 +86,11 @@ def branches(trace: Trace, rows: Rows, order: list[int]) -> list[list[int]]:
 
 
 def _ratio(sizes: dict[int, float], branch: list[int]) -> tuple[float, int]:
-    """The smallest gradient against the largest, and whose it is. All zero: nothing is smaller than the rest."""
-    smallest = min(branch, key=lambda s: sizes[s])
+    """The smallest gradient against the largest, and whose it is. All zero: nothing is smaller than the rest.
+    A matrix that the gradient flows past counts for nothing: scores of an attention over equal values, say.
+    """
+    passed = [any(sizes[e] > PASSES * sizes[s] for e in branch[:place]) for place, s in enumerate(branch)]
+    smallest = min((s for s, past in zip(branch, passed, strict=True) if not past), key=lambda s: sizes[s])
     largest = max(sizes[s] for s in branch)
     return (sizes[smallest] / largest if largest > 0 else 1.0), smallest
 

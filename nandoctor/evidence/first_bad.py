@@ -95,6 +95,7 @@ class Incidents:
     evaluation: Bad | None  # the first one in evaluation
     by_design: int  # overflows that a GradScaler left out, as it should
     count: int
+    beside: Bad | None = None  # a number that was computed beside training and model, both of which stayed finite
 
 
 def without_constants(incidents: Incidents, given: Data | None, trace: Trace) -> Incidents:
@@ -124,10 +125,19 @@ def gather(trace: Trace) -> Incidents:
     evaluation = [bad for bad in found if bad.mode == "eval" or bad.alarm == "evaluation"]
     return Incidents(
         first=counting[0] if counting else None,
-        evaluation=evaluation[0] if evaluation else None,
+        evaluation=next((bad for bad in evaluation if not _beside(bad)), None),
         by_design=len(designed),
         count=len(found),
+        beside=next((bad for bad in evaluation if _beside(bad)), None),
     )
+
+
+def _beside(bad: Bad) -> bool:
+    """A number that somebody computed in evaluation and looks at: the mean of no test set, a statistic of two models.
+    What the model returned was finite, else that had been the first alarm; nothing is trained with it.
+    """
+    seen = bad.layer or bad.op or bad.tensor or bad.operands or bad.writer or bad.masked_rows
+    return bad.phase == "loss" and bad.method == "module" and bad.unknown is not None and not seen
 
 
 def _from_elsewhere(trace: Trace, bad: Bad) -> Bad:

@@ -14,6 +14,7 @@ TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is 
 MOVES = 3.0  # times: data keep their spread, predictions that serve as targets do not
 END = 20  # the last part in so many of the losses
 BLOCK = 5  # looks whose mean is a level
+RECENT = 0.75  # of the run: looks behind it say how it ended
 ROUNDING = 0.01  # half precision, and a weight decay in the loss
 SPIKE = 10.0  # times the median
 LAST = 20  # losses whose mean is the end
@@ -47,8 +48,9 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
     with np.errstate(all="ignore"):
         ratios = Series(own.steps, own.values / chance.values)
     usual = float(chance.values.mean())
-    end = _end(own, losses) / usual
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
+    recent = own.steps[-BLOCK] >= RECENT * losses.steps[-1]  # a batch's own chance is no noise, as that of a loss is
+    end = float(blocks[-1].mean()) if recent else _end(own, losses) / usual
     return Fit(
         looks=len(ratios),
         start=float(blocks[0].mean()),

@@ -41,6 +41,7 @@ class Loss:
     expected_from: str | None
     before_failure: tuple[tuple[int, float], ...]  # the last (step, loss) up to the failure
     unexplained: float | None = None  # first loss / what the squares of the loudest first output make
+    zero: bool = False  # exactly 0 at every step
     spikes: int = 0  # losses a thousand times the usual one, each with an ordinary one after it
 
     @property
@@ -113,6 +114,7 @@ def gather(trace: Trace, losses: Series, onset: Onset) -> Loss | None:
         expected=expected,
         expected_from=source,
         unexplained=_unexplained(trace, float(values[0])),
+        zero=not values.any(),
         spikes=_spikes(values),
         before_failure=tuple(
             (int(s), float(v)) for s, v in zip(until.steps[-LAST_VALUES:], until.values[-LAST_VALUES:], strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
 from . import fields
+from .layers import graph_nodes
 from .onset import Onset
 from .series import EMPTY, Floats, Series, per_step
 
@@ -30,6 +31,7 @@ class Precision:
     headroom_bits: float | None  # log2(65504 / largest float16 value) at the last step before onset, E28
     headroom_slope: float | None  # bits a step; negative: running out
     loudest_layer: str | None  # whose float16 output was the largest then
+    converts: bool = False  # the first graph turns one type into another
 
 
 def gather(trace: Trace, onset: Onset) -> Precision:
@@ -58,6 +60,7 @@ def gather(trace: Trace, onset: Onset) -> Precision:
         headroom_bits=float(before.values[-1]) if len(before) else None,
         headroom_slope=_slope(before),
         loudest_layer=_loudest(trace, half[seen], loud[seen]),
+        converts="ToCopyBackward0" in graph_nodes(trace),
     )
 
 

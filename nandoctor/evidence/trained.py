@@ -36,6 +36,8 @@ def gather(trace: Trace) -> Trained | None:
     names = {trace.subjects[int(s)].name for s in np.unique(moving["subject"]) if int(s) in trace.subjects}
     known = {name: size for name, size in sizes.items() if name in names}
     missing = sorted((name for name in sizes if name not in names), key=lambda name: -sizes[name])
+    gradients = trace.rows("parameter_gradient")  # as an optimizer is about to use them: it was given these
+    given = {trace.subjects[int(s)].name for s in np.unique(gradients["subject"]) if int(s) in trace.subjects}
     total = sum(sizes.values())
     rates = trace.rows("learning_rate")["value"]
     rates = rates[np.isfinite(rates)]
@@ -43,7 +45,7 @@ def gather(trace: Trace) -> Trained | None:
         parameters=total,
         moved=sum(known.values()) / total if total and names & set(sizes) else None,
         left_out=tuple(missing[:5]),
-        forgotten=sum(size for name, size in wanted.items() if name not in names) / sum(wanted.values())
+        forgotten=sum(size for name, size in wanted.items() if name not in (names | given)) / sum(wanted.values())
         if wanted and names & set(sizes)
         else None,
         travelled=_travelled(trace, updates),

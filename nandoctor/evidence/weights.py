@@ -10,12 +10,18 @@ import numpy as np
 from ..trace.schema import BAD
 from ..trace.trace import Rows, Trace
 from .layers import classes
+from .series import EMPTY, Series, median
 from .sizes import LARGEST
 
 FAN_IN = ("Linear", "Conv", "LSTM", "GRU", "RNN")
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
 LOOKS = 10  # steps: a branch that is used once in a while is not dead
+MOST = 0.5  # of the parameters: a head that is drawn anew for another task is no accident
+AROUND = 4  # losses before and after a write
+BACK = 0.5  # of all that was won is lost at once
+WON = 0.9  # of the first loss: below it something was won that could be lost
+OFTEN = 0.1  # of the steps: what writes more often is part of the training
 MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
 
 
@@ -33,10 +39,12 @@ class Weights:
     zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
     zero_stays: str | None = None  # one that still is at the end, although the optimizer was to train it
     constant_layer: str | None = None  # a weight matrix whose elements are all the same number, not 0
+    set_back: tuple[int, int, float, float] | None = None  # foreign writes that undid the training: how many, the
+    # first's step, loss before and after
     loud_bias: tuple[str, float] | None = None  # bias that is furthest from 0 before the first step
 
 
-def gather(trace: Trace) -> Weights | None:
+def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
     rows = trace.rows("weight")
     foreign = trace.rows("foreign_write")
     loads = [(step, name) for step, name in _events(trace, trace.rows("checkpoint")) if name.startswith("load")]
@@ -83,6 +91,7 @@ def gather(trace: Trace) -> Weights | None:
         zero_stays=next((_name(trace, s) for s in zeros if _still_zero(trace, rows, s)), None),
         constant_layer=constant,
         loud_bias=bias,
+        set_back=_set_back(foreign, losses, len(np.unique(rows["subject"]))),
     )
 
 
@@ -94,6 +103,21 @@ def _still_zero(trace: Trace, rows: Rows, subject: int) -> bool:
     own = [s for s in np.unique(gradients["subject"]) if _name(trace, int(s)) == name]
     asked = np.isin(gradients["subject"], own)
     return len(norms) >= LOOKS and bool((norms == 0).all()) and int(asked.sum()) >= LOOKS
+
+
+def _set_back(foreign: Rows, losses: Series, parameters: int) -> tuple[int, int, float, float] | None:
+    steps, written = np.unique(foreign["step"], return_counts=True)
+    steps = steps[written >= MOST * parameters]
+    first = median(losses.values[:AROUND])
+    if first is None or len(steps) == 0 or len(steps) > OFTEN * len(losses):
+        return None
+    undone = []
+    for step in steps.tolist():
+        before = median(losses.between(step - AROUND, step).values)
+        after = median(losses.between(step, step + AROUND).values)
+        if before is not None and after is not None and before < WON * first:
+            undone += [(step, before, after)] if after - before >= BACK * (first - before) else []
+    return (len(undone), *undone[0]) if undone else None
 
 
 def _largest_change(trace: Trace, foreign: Rows) -> tuple[int, str, float] | None:

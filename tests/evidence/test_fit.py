@@ -46,6 +46,12 @@ def squared(out, target):
         (functional.cross_entropy, lambda x: (x[:, 0] > 0).long() + (x[:, 1] > 0).long(), 3),
         (functional.binary_cross_entropy_with_logits, lambda x: (x[:, :1] > 0).float(), 1),
         (lambda out, y: functional.mse_loss(out, y, reduction="sum") * 3, numbers, 1),
+        (lambda out, y: ((out - y) ** 2).mean(), numbers, 1),
+        (lambda out, y: (y.squeeze(1) - out.squeeze(1)).square().sum(), numbers, 1),
+        (lambda out, y: (out - y).abs().mean(), numbers, 1),
+        (lambda out, y: ((off := out - y) * off).mean(), numbers, 1),
+        (lambda out, y: -out.log_softmax(1)[torch.arange(len(y)), y].mean(), lambda x: (x[:, 0] > 0).long(), 2),
+        (lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(), lambda x: (x[:, 0] > 0).long(), 2),
     ],
 )
 def test_a_model_that_learns_leaves_a_constant_answer_far_behind(tmp_path, loss, targets, width):
@@ -71,8 +77,29 @@ def test_a_target_that_is_no_probability_is_a_bad_label(tmp_path):
     assert found.verdict == "bad-labels"
 
 
-def test_a_loss_of_the_users_own_is_not_guessed_at(tmp_path):
-    assert trained(tmp_path, lambda out, y: ((out - y) ** 2).mean(), numbers).evidence.fit is None
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda out, y: ((out * 2 - y) ** 2).mean(),  # not the model's output
+        lambda out, y: ((out - y.T) ** 2).mean(),  # every output against every target
+        lambda out, y: (out - y).pow(4).mean(),
+        lambda out, y: torch.log(torch.cosh(out - y)).mean(),
+    ],
+)
+def test_a_loss_that_is_not_understood_is_not_guessed_at(tmp_path, loss):
+    assert trained(tmp_path, loss, numbers).evidence.fit is None
+
+
+def test_a_loss_by_hand_that_cannot_be_learned_stays_with_a_constant_answer(tmp_path):
+    found = trained(tmp_path, lambda out, y: ((out - y) ** 2).mean(), noise, lr=1e-3)
+    assert found.evidence.fit.end > 0.9
+    assert found.verdict == "loss-plateau"
+
+
+def test_the_scale_of_targets_is_seen_in_a_loss_by_hand(tmp_path):
+    found = trained(tmp_path, lambda out, y: ((y - out) ** 2).mean(), numbers, scale=3e4)
+    assert found.evidence.data.target_rms == pytest.approx(3e4 * 5**0.5, rel=0.3)
+    assert found.verdict == "data-outlier"
 
 
 def test_recording_a_target_changes_no_random_number(tmp_path):

@@ -20,6 +20,7 @@ from ..nested import tensors
 from ..run import MAX_CALLS, Call, Run, sequence_number
 from ..stats import away, is_bad, is_countable, measurable, measure, measure_integers
 from ..tracebacks import OURS
+from . import by_hand
 from .backward import watch_gradient
 from .checkpointed import block_birth, checkpointed
 from .compiled import is_compiled_graph
@@ -200,6 +201,8 @@ def end_root(
     if not loss:
         record_inputs(run, layer, args, kwargs)
     returned = [tensor for _, tensor in tensors(output)]
+    if not loss:
+        by_hand.remember(run, returned)
     run.nothing_evaluated = bool(returned) and all(tensor.numel() == 0 for tensor in returned)
     for tensor in returned:
         if not measurable(tensor) or away(tensor):

@@ -12,6 +12,7 @@ from ..autopsy.values import packed, unpacked
 from ..looks import looking
 from ..run import Run
 from ..stats import detach, is_countable, is_plain_float, item, measure
+from . import by_hand
 from .labels import near
 
 PAIRS = {  # node -> whether what it saved as `self` are logits
@@ -33,7 +34,10 @@ def look(run: Run, loss: Tensor) -> None:
     recorder = run.recorder
     if not recorder.governor.whole or loss.grad_fn is None:
         return
-    for node in near(loss.grad_fn):
+    nodes = list(near(loss.grad_fn))
+    if looking(recorder):
+        _by_hand(run, nodes)
+    for node in nodes:
         name = node.name()
         if (name not in PAIRS and name not in CLASSES) or packed(node, "self") or packed(node, "target"):
             continue
@@ -47,6 +51,21 @@ def look(run: Run, loss: Tensor) -> None:
             row = _classes(node, given, target) if name in CLASSES else _fit(name, detach(given), detach(target))
             if row is not None:
                 recorder.add("fit", subject, row)
+
+
+def _by_hand(run: Run, nodes: list[Any]) -> None:
+    recorder = run.recorder
+    for output, target in by_hand.residuals(run, nodes):
+        subject = recorder.subject("difference", "loss")
+        recorder.add("target", subject, measure(target), target)
+        row = _fit("MseLossBackward0", output, target)
+        if row is not None:
+            recorder.add("fit", subject, row)
+    for chances, labels in by_hand.picked(nodes):
+        row = _likelihood(chances, labels)
+        if row is not None:
+            recorder.add("fit", recorder.subject("log_softmax", "loss"), row)
+    run.outputs.clear()
 
 
 def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
@@ -72,6 +91,11 @@ def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, fl
         return None
     chosen = detach(given).movedim(1, -1).reshape(-1, given.shape[1])
     labels = target.reshape(-1)
+    return _likelihood(chosen, labels)
+
+
+def _likelihood(chosen: Tensor, labels: Tensor) -> tuple[float, float, float] | None:
+    """The mean log-probability of the labels, against that of their own frequencies."""
     kept = (labels >= 0) & (labels < chosen.shape[1])
     chosen, labels = chosen[kept], labels[kept]
     if len(labels) < FEW:
