@@ -50,6 +50,7 @@ CREPT = 0.05  # all updates together; a run that learns moves its weights by ten
 STRAIGHT = 0.5  # cosine of successive gradients: no valley has been reached, nothing turns
 TRAINS = 0.1  # of the first loss
 PATIENCE = 150  # steps; the study behind E34 waited 300, and took shorter stalls for converged runs
+SOON = 100  # steps: large models need as many to learn how frequent each answer is, and warm-ups last longer
 STALLED = 0.5  # of the run without winning anything
 DECAYED = 1e-3  # of the peak: a schedule that ended too soon
 SURELY_UPHILL = 0.9  # of the updates go up the gradient
@@ -72,6 +73,8 @@ def judge(e: Evidence) -> Answer:
     if not clues and not any(each.weight >= PLAIN for each in why):
         return None
     clues += [*why, *_against(e), *outranked(e), *from_the_start(e)]
+    if course.steps < SOON and not any(each.weight >= PLAIN for each in why):
+        clues.append(clue(-2.5, f"{course.steps} steps are too few to call it a standstill", course.steps, SOON))
     return weigh(PRIOR, clues, f"No progress: {said(course)}.")
 
 

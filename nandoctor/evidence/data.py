@@ -68,9 +68,9 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
     if len(batches) == 0 and len(labels) == 0 and len(trace.rows("target")) == 0:
         return None
     batches, labels = _of_training(batches), _of_training(labels)
-    batches = batches[~np.isin(batches["dtype"], WHOLE)]
+    batches = _many(trace, batches[~np.isin(batches["dtype"], WHOLE)])
     aims = _sudden(trace.rows("target"))
-    rms, rms_tensor = _scale(trace, [batches if len(given) == 0 else _floats(given)])
+    rms, rms_tensor = _scale(trace, [batches if len(given) == 0 else _many(trace, _floats(given))])
     target_rms, target_tensor = _scale(trace, [trace.rows("target")])
     loudest: tuple[float, str | None, float, int] | None = None
     loud, first_loud = 0, None
@@ -126,12 +126,16 @@ def _floats(rows: Rows) -> Rows:
     return _of_training(rows[~np.isin(rows["dtype"], WHOLE)])
 
 
+def _many(trace: Trace, rows: Rows) -> Rows:
+    """Without single numbers: a count or a weight handed on with the data, as Trainer's num_items_in_batch."""
+    return rows[elements(trace, rows["shape"]) > 1]
+
+
 def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
     """Median over the first steps, of the tensor where it is largest."""
     best: tuple[float | None, str | None] = (None, None)
     for rows in kinds:
-        # one number is a count or a weight that is handed on with the data, as Trainer's num_items_in_batch
-        rows = rows[(rows["step"] < EARLY) & (elements(trace, rows["shape"]) > 1)]
+        rows = rows[rows["step"] < EARLY]
         for subject in np.unique(rows["subject"]):
             own = rows[rows["subject"] == subject]
             with np.errstate(all="ignore"):

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import nandoctor
 
-STEPS = 60
+STEPS = 120
 
 
 def trained(folder, loss_of, targets, width=1, seed=0, scale=1.0, lr=0.05):
