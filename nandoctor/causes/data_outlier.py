@@ -129,7 +129,8 @@ def _suffers(e: Evidence) -> bool:
     if data is None:
         return False
     torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
-    if _unnormalised(data) and (torn or _absurd_start(e)):
+    fits = settled(e) and e.fit is not None and e.fit.end < THROUGH  # far better than a constant answer, and calm
+    if _unnormalised(data) and (torn or _absurd_start(e)) and not fits:
         return True
     if _unnormalised(data) and _poor(e):
         return True
