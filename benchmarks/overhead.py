@@ -153,7 +153,7 @@ def main() -> int:
     for workload in chosen.only.split(","):
         runs: dict[str, list[Run]] = {name: [] for name in variants()}
         long = workload == "midsize"
-        names = ["bare", "default"] if long else [n for n in runs if n in chosen.variants.split(",")]
+        names = ["bare", "default"] if long else [n for n in runs if n == "bare" or n in chosen.variants.split(",")]
         for number in range(max(chosen.rounds // 3, 3) if long else chosen.rounds):
             for name in random.Random(number).sample(names, len(names)):
                 if name not in OURS and number >= PEER_ROUNDS:

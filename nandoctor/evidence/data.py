@@ -9,7 +9,7 @@ from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import EMPTY, Floats, Series, median
-from .sizes import elements
+from .sizes import elements, root_mean_square
 
 WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 FEW_LABELS = 8  # an index of fewer places is written by hand
@@ -138,8 +138,7 @@ def _scale(trace: Trace, kinds: list[Rows]) -> tuple[float | None, str | None]:
         rows = rows[rows["step"] < EARLY]
         for subject in np.unique(rows["subject"]):
             own = rows[rows["subject"] == subject]
-            with np.errstate(all="ignore"):
-                size = median(own["norm"] / np.sqrt(np.maximum(elements(trace, own["shape"]), 1)))
+            size = median(root_mean_square(trace, own))
             if size is not None and (best[0] is None or size > best[0]):
                 best = (size, _name(trace, int(subject)))
     return best

@@ -10,8 +10,8 @@ from ..trace.trace import Rows, Trace
 from .gradients import backward_gain
 from .layers import graph_nodes
 from .precision import HALVES
-from .series import Floats, median
-from .sizes import elements
+from .series import median
+from .sizes import root_mean_square
 
 STEPS = 20  # steps that are read, from the first on
 PASSES = 30.0  # times the gradient, nearer to the input: it flows past this one, which is merely insensitive
@@ -55,10 +55,9 @@ def gather(trace: Trace) -> Depth | None:
 def _rms(trace: Trace, rows: Rows) -> tuple[list[int], dict[int, float]]:
     """Subjects in order of appearance, which is that of the model; median rms of each."""
     subjects, first = np.unique(rows["subject"], return_index=True)
-    with np.errstate(all="ignore"):
-        rms: Floats = rows["norm"] / np.sqrt(np.maximum(elements(trace, rows["shape"]), 1))
+    size = root_mean_square(trace, rows)
     order = [int(s) for s in subjects[np.argsort(first)]]
-    return order, {s: median(rms[rows["subject"] == s]) or 0.0 for s in order}
+    return order, {s: median(size[rows["subject"] == s]) or 0.0 for s in order}
 
 
 def branches(trace: Trace, rows: Rows, order: list[int]) -> list[list[int]]:

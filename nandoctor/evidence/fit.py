@@ -7,7 +7,7 @@ import numpy as np
 
 from ..trace.trace import Rows, Trace
 from .series import Series, median, per_step
-from .sizes import elements
+from .sizes import elements, root_mean_square
 
 FEW = 8  # looks: one batch's chance is noise
 TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is the loss
@@ -62,18 +62,21 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
     )
 
 
-def _alone(own: Series, losses: Series) -> bool:
+def _share(own: Series, losses: Series) -> float | None:
+    """Of the term in the loss: the median over the looks."""
     then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
     with np.errstate(all="ignore"):
-        share = median(own.values / then)
+        return median(own.values / then)
+
+
+def _alone(own: Series, losses: Series) -> bool:
+    share = _share(own, losses)
     return share is not None and abs(share - 1) < ROUNDING
 
 
 def _end(own: Series, losses: Series) -> float:
     """The term at the end of the run: the last looks may lie far before it, the loss is known at every step."""
-    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
-    with np.errstate(all="ignore"):
-        share = median(own.values / then)
+    share = _share(own, losses)
     last = losses.values[-max(LAST, len(losses) // END) :]
     usual = last[last <= SPIKE * (median(last) or 0.0)]  # one loud batch is not the end
     return share * float(usual.mean()) if share is not None and len(usual) else math.nan
@@ -117,5 +120,4 @@ def _untrained(trace: Trace, step: int) -> float:
 def sizes(trace: Trace) -> Series:
     """rms of the float targets by step, the largest."""
     rows = trace.rows("target")
-    with np.errstate(all="ignore"):
-        return per_step(rows["step"], rows["norm"] / np.sqrt(np.maximum(elements(trace, rows["shape"]), 1)), "max")
+    return per_step(rows["step"], root_mean_square(trace, rows), "max")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..trace.trace import Rows, Trace
 from .series import Floats, median
-from .sizes import elements
+from .sizes import root_mean_square
 
 STEPS = 20  # steps that are read, from the first on
 FEW = 4  # of them: the first batch alone may be silent by chance
@@ -81,9 +81,8 @@ def _time(rows: Rows, rms: Floats, subject: int) -> float | None:
 
 
 def _rms(trace: Trace, rows: Rows) -> Floats:
-    with np.errstate(all="ignore"):
-        rms = np.asarray(rows["norm"] / np.sqrt(np.maximum(elements(trace, rows["shape"]), 1)), np.float64)
-    return np.where(np.isfinite(rms), rms, np.inf)
+    size = root_mean_square(trace, rows)
+    return np.where(np.isfinite(size), size, np.inf)
 
 
 def _name(trace: Trace, number: int) -> str:

@@ -199,6 +199,14 @@ static int asked(PyObject *pointer, PyObject *count, PyObject *dtype, int ends, 
     return 0;
 }
 
+/* Into a new list; the list is given up where that fails, or an argument was no number. */
+static void put(PyObject **list, Py_ssize_t place, double number)
+{
+    PyObject *made = PyErr_Occurred() ? NULL : PyFloat_FromDouble(number);
+    if (made == NULL || PyList_SetItem(*list, place, made) < 0)
+        Py_CLEAR(*list);
+}
+
 /* read(address, elements, dtype) -> (low, high, norm) */
 static PyObject *kernel_read(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -209,14 +217,7 @@ static PyObject *kernel_read(PyObject *self, PyObject *const *args, Py_ssize_t n
     }
     if (asked(args[0], args[1], args[2], 1, &found) < 0)
         return NULL;
-    PyObject *result = PyTuple_New(3);
-    double numbers[3] = {found.low, found.high, norm_of(found.square)};
-    for (int i = 0; result != NULL && i < 3; i++) {
-        PyObject *number = PyFloat_FromDouble(numbers[i]);
-        if (number == NULL || PyTuple_SetItem(result, i, number) < 0)
-            Py_CLEAR(result);
-    }
-    return result;
+    return Py_BuildValue("(ddd)", found.low, found.high, norm_of(found.square));
 }
 
 /* norms(address, elements, dtype, address, ...) -> [norm, ...] */
@@ -224,12 +225,9 @@ static PyObject *kernel_norms(PyObject *self, PyObject *const *args, Py_ssize_t 
 {
     PyObject *result = PyList_New(n / 3);
     for (Py_ssize_t i = 0; result != NULL && i < n / 3; i++) {
-        Stats found;
-        PyObject *number = NULL;
-        if (asked(args[3 * i], args[3 * i + 1], args[3 * i + 2], 0, &found) == 0)
-            number = PyFloat_FromDouble(norm_of(found.square));
-        if (number == NULL || PyList_SetItem(result, i, number) < 0)
-            Py_CLEAR(result);
+        Stats found = {0, 0, 0};
+        asked(args[3 * i], args[3 * i + 1], args[3 * i + 2], 0, &found);
+        put(&result, i, norm_of(found.square));
     }
     return result;
 }
@@ -254,6 +252,13 @@ static PyObject *kernel_gather(PyObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* Of elements: none where it is no number, which put() finds out. */
+static size_t number_of(PyObject *elements)
+{
+    size_t count = PyLong_AsSize_t(elements);
+    return PyErr_Occurred() ? 0 : count;
+}
+
 static int pieces(PyObject *const *args, Py_ssize_t n, const float **a, const float **b)
 {
     *a = n > 1 ? PyLong_AsVoidPtr(args[0]) : NULL;
@@ -271,7 +276,7 @@ static PyObject *kernel_differences(PyObject *self, PyObject *const *args, Py_ss
         return NULL;
     PyObject *result = PyList_New(3 * (n - 2));
     for (Py_ssize_t i = 2; result != NULL && i < n; i++) {
-        size_t count = PyLong_AsSize_t(args[i]);
+        size_t count = number_of(args[i]);
         Stats s = {INFINITY, -INFINITY, 0};
         for (size_t k = 0; k < count; k++) {
             double v = (double)after[k] - before[k];
@@ -284,11 +289,8 @@ static PyObject *kernel_differences(PyObject *self, PyObject *const *args, Py_ss
         before += count;
         after += count;
         double numbers[3] = {(float)s.low, (float)s.high, norm_of(s.square)};
-        for (int k = 0; result != NULL && k < 3; k++) {
-            PyObject *number = PyErr_Occurred() ? NULL : PyFloat_FromDouble(numbers[k]);
-            if (number == NULL || PyList_SetItem(result, 3 * (i - 2) + k, number) < 0)
-                Py_CLEAR(result);
-        }
+        for (int k = 0; result != NULL && k < 3; k++)
+            put(&result, 3 * (i - 2) + k, numbers[k]);
     }
     return result;
 }
@@ -301,15 +303,13 @@ static PyObject *kernel_dots(PyObject *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     PyObject *result = PyList_New(n - 2);
     for (Py_ssize_t i = 2; result != NULL && i < n; i++) {
-        size_t count = PyLong_AsSize_t(args[i]);
+        size_t count = number_of(args[i]);
         double sum = 0;
         for (size_t k = 0; k < count; k++)
             sum += (double)a[k] * b[k];
         a += count;
         b += count;
-        PyObject *number = PyErr_Occurred() ? NULL : PyFloat_FromDouble(sum);
-        if (number == NULL || PyList_SetItem(result, i - 2, number) < 0)
-            Py_CLEAR(result);
+        put(&result, i - 2, sum);
     }
     return result;
 }

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from .frames import user_frames, variables_of
+from .stats import word
 
 WRAPPERS = {  # class of a wrapper -> the attribute that holds the user's module
     "DistributedDataParallel": "module", "DataParallel": "module", "FullyShardedDataParallel": "_fsdp_wrapped_module",
@@ -159,7 +160,7 @@ class Names:
             return []
         return [
             (
-                f"{path}.{name}" if path else name, tuple(value.shape), str(value.dtype).removeprefix("torch."),
+                f"{path}.{name}" if path else name, tuple(value.shape), word(value.dtype),
                 value.requires_grad,
             )  # fmt: skip
             for path, module in _user_modules(top)

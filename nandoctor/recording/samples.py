@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .stats import KERNEL_DTYPES, address, detach, ends, item, kernel, norms
+from .stats import address, detach, ends, item, kernel, norms
 
 Three = tuple[float, float, float]
 
@@ -56,12 +56,6 @@ def _read_by_kernel(*vectors: Tensor) -> bool:
 
 def sizes(samples: Samples) -> list[float]:
     """L2 norm of each tensor's elements."""
-    if _read_by_kernel(samples.vector):
-        place, asked = samples.vector.data_ptr(), list[int]()
-        for length in samples.lengths:
-            asked += (place, length, KERNEL_DTYPES[torch.float32])
-            place += 4 * length
-        return kernel.norms(*asked)
     return norms(samples.parts())
 
 

@@ -38,6 +38,11 @@ _HALF_BYTES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 HERE = {"cpu"}  # types of devices whose numbers are read at once; a test takes it out to walk the other way
 
 
+def word(dtype: torch.dtype) -> str:
+    """float32, as rows and reports have it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def away(tensor: Tensor) -> bool:
     """On an accelerator: reading it now would make the program wait."""
     return not (tensor.is_cpu and "cpu" in HERE) and tensor.device.type not in HERE
@@ -88,14 +93,8 @@ def is_countable(tensor: Tensor) -> bool:
 
 
 def is_plain_float(tensor: Tensor) -> bool:
-    """The same of floating point."""
-    return (
-        tensor.is_floating_point()
-        and tensor.layout is torch.strided
-        and is_dense(tensor)
-        and tensor.device.type == "cpu"
-        and tensor.numel() > 0
-    )
+    """A measurable tensor that can be read without waiting for an accelerator."""
+    return measurable(tensor) and tensor.is_cpu
 
 
 def measure_integers(tensor: Tensor) -> Stats:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -84,11 +85,7 @@ class Cut:
     # --- rehearsed -------------------------------------------------------------------------------------------
     def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
         """Which multiple of what arithmetic says lowers the loss most?"""
-        found = search(rehearsal, self.take, far)
-        best = best_of(found) if found else None
-        if found is not None and best is not None:
-            self.take(best)
-            chosen(self.case, found, best)
+        settle(self.case, rehearsal, self.take, far)
 
     def take(self, times: float) -> None:
         self.settled = True
@@ -147,17 +144,19 @@ class Tempo:
         self.case, self.value, self.most = case, value, most
 
     def settle(self, rehearsal: Rehearsal) -> None:
-        found = search(rehearsal, self.take, FAR)
-        best = best_of(found) if found else None
-        if found is not None and best is not None:
-            self.take(best)
-            chosen(self.case, found, best)
+        settle(self.case, rehearsal, self.take, FAR)
 
     def take(self, times: float) -> None:
         self.value = min(self.most, self.value * times)
 
 
-def chosen(case: Case, found: dict[float, list[float]], best: float) -> None:
+def settle(case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> None:
+    """Take the multiple that fared best in the copies, and say so; nothing where none were made."""
+    found = search(rehearsal, take, far)
+    best = best_of(found) if found else None
+    if found is None or best is None:
+        return
+    take(best)
     what = f"{best:.3g} times it" if best != 1.0 else "it stays"
     Ledger(case.run.recorder).write(
         "once", treatments.LEARNING_RATE, case.cause, f"{len(found)} sizes of this were rehearsed: {what}",

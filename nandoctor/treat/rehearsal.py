@@ -11,14 +11,23 @@ import math
 import multiprocessing
 import os
 import select
-import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..recording.forked.walls import apart, end_in, forbid, fork, random_state, same_random, too_little_memory, unfit
+from ..recording.forked.walls import (
+    apart,
+    end,
+    end_in,
+    forbid,
+    fork,
+    random_state,
+    same_random,
+    too_little_memory,
+    unfit,
+)
 from ..recording.recorder import Recorder
 
 STEPS = 50  # that a copy runs: what a learning rate is worth shows in its trend, not in its next step
@@ -110,7 +119,7 @@ class Rehearsal:
         lasted = time.monotonic() - (self.begun or (0.0, 0.0))[1] - self.waited
         return START_S + SLOWER * steps * max(lasted / max(self.recorder.step, 1), self.step_s())
 
-    def losses(self, candidate: Callable[[], None]) -> list[float] | None:
+    def losses(self, candidate: Callable[[], object]) -> list[float] | None:
         """Of the steps to come. None: not rehearsed, or this is the copy, in which the candidate was called."""
         if not self.possible():
             if self.copy is None:
@@ -127,7 +136,7 @@ class Rehearsal:
             self.waited += time.monotonic() - began
             self.spent += children_s() - used
 
-    def _one(self, candidate: Callable[[], None], steps: int) -> list[float] | None:
+    def _one(self, candidate: Callable[[], object], steps: int) -> list[float] | None:
         """None in the copy, or where none could be made."""
         limit = self.patience(steps)
         state = random_state()
@@ -146,9 +155,9 @@ class Rehearsal:
             return heard(reading, limit)
         finally:
             os.close(reading)
-            gone(pid)
+            end(pid)
 
-    def _begin_copy(self, copy: Copy, state: object, limit: float, candidate: Callable[[], None]) -> None:
+    def _begin_copy(self, copy: Copy, state: object, limit: float, candidate: Callable[[], object]) -> None:
         try:
             self.copy = copy
             apart((copy.report,))
@@ -213,14 +222,6 @@ def children_s() -> float:
     """CPU time of the child processes that have ended."""
     times = os.times()
     return times.children_user + times.children_system
-
-
-def gone(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
 
 
 def has_children() -> bool:

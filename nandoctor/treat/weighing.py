@@ -45,7 +45,7 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
         if applied is None:
             continue
         applied = replace(applied, back="onset", unharmed=doctor.jumped - doctor.window.base - 1)
-        losses = doctor.rehearsal.losses(partial(_go_back, doctor, applied, opinion))
+        losses = doctor.rehearsal.losses(partial(doctor.begin, applied, opinion))
         if losses is None:
             return doctor.rehearsal.copy is not None
         if sound(losses):
@@ -56,10 +56,6 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
     if best is None:
         return False
     return doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
-
-
-def _go_back(doctor: "Doctor", applied: Applied, opinion: Opinion) -> None:
-    doctor.begin(applied, opinion)
 
 
 def comes_back(losses: Sequence[float], level: float) -> bool:

@@ -9,7 +9,7 @@ from ..frames import user_place
 from ..names import Layer
 from ..nested import tensors
 from ..run import Birth, parameters_of
-from ..stats import is_bad, local
+from ..stats import is_bad, local, word
 from .values import describe
 
 
@@ -25,7 +25,7 @@ def leaf_birth(
     operands += [describe(name, value) for name, value in own[:4]]
     operands.append(describe("result", output))
     return Birth(
-        layer, user_place(), kind_of(output), str(output.dtype).removeprefix("torch."), start, end, operands,
+        layer, user_place(), kind_of(output), word(output.dtype), start, end, operands,
         parameters_finite=not any(is_bad(value) for _, value in own), inputs_finite=finite,
     )  # fmt: skip
 

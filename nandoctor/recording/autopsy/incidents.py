@@ -11,7 +11,7 @@ from ..incident import Incident, Place
 from ..names import Layer
 from ..quiet import quiet
 from ..run import Run, sequence_number
-from ..stats import is_bad
+from ..stats import is_bad, word
 from . import variables
 from .births import kind_of
 from .graphs import Graphs
@@ -149,7 +149,7 @@ class Alarms:
         if kind_of(value) == "-inf" or not LOSSES.search(place.text or ""):
             return  # no loss is -inf; and a statistic that somebody prints moves nothing
         incident = self.run.incident("evaluation", mode="eval", phase="loss", method="module", place=place)
-        incident.kind, incident.dtype = kind_of(value), str(value.dtype).removeprefix("torch.")
+        incident.kind, incident.dtype = kind_of(value), word(value.dtype)
         incident.unknown = "evaluation builds no graph: the operation that made this number was not seen"
         self.origin.already_bad(incident)
         self._file(incident)
@@ -164,7 +164,7 @@ class Alarms:
             return
         incident = self.run.incident("gradient", phase="backward", method="gradients")
         grad = next(p.grad for _, p in parameters if p.grad is not None and is_bad(p.grad))
-        incident.kind, incident.dtype = kind_of(grad), str(grad.dtype).removeprefix("torch.")
+        incident.kind, incident.dtype = kind_of(grad), word(grad.dtype)
         seen = self.watch.birth_in_backward()
         self.origin.look_for_data()
         if run.bad_data:  # an Inf that an activation squashed: the loss is finite, a weight's gradient is not
@@ -182,7 +182,7 @@ class Alarms:
         incident = self.run.incident("weight", phase="optimizer", op=optimizer, method="weights")
         incident.layer, incident.module, incident.tensor = name.rpartition(".")[0], kind, name
         incident.place, incident.writer = user_place(), "optimizer"
-        incident.kind, incident.dtype = kind_of(parameter), str(parameter.dtype).removeprefix("torch.")
+        incident.kind, incident.dtype = kind_of(parameter), word(parameter.dtype)
         incident.operands = [describe("weight", parameter)]
         if parameter.grad is not None:
             incident.operands.append(describe("gradient", parameter.grad))
@@ -239,7 +239,7 @@ class Alarms:
         found = Search(graph, self.run.flags).birth()
         if graph.hooked and found is not None and not found.certain:
             found = None  # what it was given lies in a checkpointed block
-        incident = self.run.incident(alarm, kind=kind_of(loss), dtype=str(loss.dtype).removeprefix("torch."))
+        incident = self.run.incident(alarm, kind=kind_of(loss), dtype=word(loss.dtype))
         bad, birth = self.origin.bad_parameters(), self.origin.first_birth()
         if bad is not None and (found is None or found.kind != "operation" or self.run.recorder.step == 0):
             self.origin.from_weights(incident, *bad)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..incident import Incident, Operand, Place
 from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
-from ..stats import is_bad, item
+from ..stats import is_bad, item, word
 from . import variables
 from .births import kind_of
 from .expressions import Born
@@ -139,7 +139,7 @@ class Origin:
         run = self.run
         incident.phase, incident.method, incident.tensor = "weights", "weights", name
         incident.layer, incident.module = name.rpartition(".")[0], kind
-        incident.kind, incident.dtype = kind_of(parameter), str(parameter.dtype).removeprefix("torch.")
+        incident.kind, incident.dtype = kind_of(parameter), word(parameter.dtype)
         incident.operands = [describe("weight", parameter)]
         incident.op = None
         made = run.unchecked(parameter) if run.unchecked is not None and run.foreign is None else None
@@ -279,13 +279,9 @@ MODULE_OPERATIONS = {
 }  # fmt: skip
 
 
-def word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _dtype(node: Any) -> str | None:
     try:
-        return str(node._input_metadata[0].dtype).removeprefix("torch.")
+        return word(node._input_metadata[0].dtype)
     except (AttributeError, IndexError, RuntimeError):
         return None
 

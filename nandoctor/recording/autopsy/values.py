@@ -9,7 +9,7 @@ import torch
 from torch import _C, Tensor
 
 from ..incident import Operand
-from ..stats import allocated, is_countable, is_dense, local, measure_integers
+from ..stats import allocated, is_countable, is_dense, local, measure_integers, word
 from .operations import inputs_of, stem
 
 MAX_NODES = 1_000_000  # of one graph
@@ -156,7 +156,7 @@ def unpacked(node: Any, name: str) -> Any:
 def describe(role: str, value: Tensor) -> Operand:
     """Range over the finite elements, counts of the rest."""
     x = local(value).detach()
-    operand = Operand(role, str(x.dtype).removeprefix("torch."), list(x.shape), float("nan"), float("nan"))
+    operand = Operand(role, word(x.dtype), list(x.shape), float("nan"), float("nan"))
     if is_countable(x):
         operand.low, operand.high, _ = measure_integers(x)
     if not x.is_floating_point() or x.numel() == 0:

@@ -13,7 +13,7 @@ from ..frames import is_user_code, user_frames, variables_of
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor
-from ..stats import detach, is_bad, item, measurable
+from ..stats import detach, is_bad, item, measurable, word
 from .births import kind_of
 from .expressions import Born, born
 
@@ -108,7 +108,7 @@ def located(tensor: Tensor, path: str) -> BadTensor:
     rows = tensor.shape[0] if tensor.dim() > 0 else 1
     width = max(flat.numel() // max(rows, 1), 1)
     kind = kind_of(flat[first : first + 1])
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = word(tensor.dtype)
     return BadTensor(path or None, first // width, first % width, kind, Place(), "variable", dtype)
 
 

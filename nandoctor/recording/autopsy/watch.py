@@ -15,7 +15,7 @@ from ..frames import user_place
 from ..incident import Incident, Place
 from ..nested import tensors
 from ..run import Run
-from ..stats import is_bad
+from ..stats import is_bad, word
 from .births import kind_of
 from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, in_main_thread, operation, push, remove
 from .operations import public_function
@@ -101,7 +101,7 @@ class Watch:
             masked = int(torch.isnan(bad[0]).all(dim=-1).sum())
         incident = self.run.incident("loss", method="watch")
         incident.op, incident.kind, incident.masked_rows = op, kind_of(bad[0]), masked
-        incident.dtype = str(bad[0].dtype).removeprefix("torch.")
+        incident.dtype = word(bad[0].dtype)
         incident.operands = [describe(path or "self", t) for path, t in tensors(given) if t.is_floating_point()][:4]
         incident.operands.append(describe("result", bad[0]))
         self.born.append(incident)

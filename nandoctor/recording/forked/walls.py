@@ -186,3 +186,12 @@ def random_state() -> Any:
 
 def same_random(state: Any) -> None:
     random.setstate(state)
+
+
+def end(pid: int) -> None:
+    """Kill a copy and wait for it."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # the program has waited for it itself

@@ -13,7 +13,7 @@ from ..frames import user_place
 from ..incident import Place
 from ..nested import tensors
 from ..run import BadTensor, Run
-from ..stats import away, is_countable, measurable, measure, measure_integers
+from ..stats import away, is_countable, measurable, measure, measure_integers, word
 
 IGNORED = -100  # the label that torch's losses leave out by default
 AHEAD = ("accelerate.data_loader",)  # modules that draw the next batch before they hand out the one before it
@@ -86,5 +86,5 @@ def find_bad(tensor: Tensor, path: str, first: int, kind: str, source: str, root
     width = max(tensor.numel() // max(tensor.shape[0] if tensor.dim() else 1, 1), 1)
     place = user_place() if source == "batch" else Place()
     return BadTensor(
-        path, first // width, first % width, kind, place, source, str(tensor.dtype).removeprefix("torch."), root
+        path, first // width, first % width, kind, place, source, word(tensor.dtype), root
     )

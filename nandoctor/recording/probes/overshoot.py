@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 import select
-import signal
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..forked.search import Pipes, read_line, serve
 from ..forked.trial import OLDER
-from ..forked.walls import fork, random_state, too_little_memory, unfit
+from ..forked.walls import end, fork, random_state, too_little_memory, unfit
 from ..run import Run, sequence_number
 from ..stats import detach, item, measurable
 from .optimizer import with_closure
@@ -174,11 +173,7 @@ class Overshoot:
             return
         for descriptor in (session.pipes.orders, session.pipes.answers, session.pipes.memory):
             os.close(descriptor)
-        try:
-            os.kill(session.pid, signal.SIGKILL)
-            os.waitpid(session.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass  # the program has waited for it itself
+        end(session.pid)
 
     # --- what came of it -------------------------------------------------------------------------------------
     def _record(self, found: dict[str, Any] | None) -> None:
