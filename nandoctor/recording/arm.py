@@ -4,10 +4,10 @@ import os
 from typing import Any
 
 from .autopsy.incidents import Alarms
+from .heap import make_room
 from .probes import (
     checkpoint,
     clip,
-    clock,
     compiled,
     data,
     exit,
@@ -34,6 +34,7 @@ def arm() -> Run:
     clean_uncaught()
     run, alarms = install(from_environment())
     exit.install(run, alarms)
+    make_room()
     return run
 
 
@@ -48,7 +49,6 @@ def install(settings: Settings) -> tuple[Run, Alarms]:
         overshoot.install(run)  # before the optimizer's own probe: the rows of a step come before its end
     rounds = begin_treating(run)  # its first hooks come before those that measure the gradients, the others after
     optimizers = optimizer.install(run, alarms, weights)
-    clock.install(run)
     loss.install(run, alarms, weights, optimizers)
     scaler.install(run, alarms, optimizers)
     clip.install(run, alarms, weights)

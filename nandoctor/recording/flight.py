@@ -1,36 +1,38 @@
 """Rows whose numbers are still on an accelerator: sent to the host without waiting, read a step later."""
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..trace.schema import BAD
+from ..trace.schema import AT_FLAGS, AT_NUMBERS, BAD
 from .stats import Stats
 
-Row = tuple[Any, ...]
+NUMBERS = Struct("<ddd")
 Waiting = list[tuple[list[int], Tensor]]  # places among the rows; their numbers, [places, 3] on a device
 
 
 @dataclass
 class Flight:
-    rows: list[Row]
+    rows: list[bytes]
     parts: list[tuple[list[int], Tensor, Any]]  # places, numbers on their way, the event after them
 
-    def landed(self) -> list[Row]:
+    def landed(self) -> list[bytes]:
         """The rows with their numbers. Waits only where a step took less time than the copy."""
         for places, numbers, event in self.parts:
             if event is not None:
                 event.synchronize()
             for place, (low, high, norm) in zip(places, numbers.tolist(), strict=True):
-                row = self.rows[place]
-                flags = row[6] | (BAD if Stats(low, high, norm).bad else 0)
-                self.rows[place] = (*row[:6], flags, row[7], low, high, norm)
+                row = bytearray(self.rows[place])
+                row[AT_FLAGS] |= BAD if Stats(low, high, norm).bad else 0
+                NUMBERS.pack_into(row, AT_NUMBERS, low, high, norm)
+                self.rows[place] = bytes(row)
         return self.rows
 
 
-def depart(rows: list[Row], waiting: Waiting) -> Flight:
+def depart(rows: list[bytes], waiting: Waiting) -> Flight:
     """One transfer for each device, in the order of its stream; on CUDA nothing waits for it."""
     by_device: dict[torch.device, Waiting] = {}
     for places, numbers in waiting:

@@ -10,6 +10,10 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 #define LANES 16
 #define BLOCK 4096        /* elements summed in single precision before the sum goes on in double */
@@ -83,20 +87,31 @@ FAST static void block(const float *x, size_t n, float *low, float *high, double
     }
 }
 
-FAST static double square_of(const float *x, size_t n)
-{
-    float sum[LANES] = {0};
-    double square = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            sum[j] += x[i + j] * x[i + j];
-    for (int j = 0; i < n; i++, j++)
-        sum[j] += x[i] * x[i];
-    for (int j = 0; j < LANES; j++)
-        square += sum[j];
-    return square;
-}
+/* Without the ends; the same text twice, once for processors with wider registers. */
+#define SQUARE(name)                                                                                                   \
+    static double name(const float *x, size_t n)                                                                       \
+    {                                                                                                                  \
+        float sum[2 * LANES] = {0};                                                                                    \
+        double square = 0;                                                                                             \
+        size_t i = 0;                                                                                                  \
+        for (; i + 2 * LANES <= n; i += 2 * LANES)                                                                     \
+            for (int j = 0; j < 2 * LANES; j++)                                                                        \
+                sum[j] += x[i + j] * x[i + j];                                                                         \
+        for (int j = 0; i < n; i++, j++)                                                                               \
+            sum[j] += x[i] * x[i];                                                                                     \
+        for (int j = 0; j < 2 * LANES; j++)                                                                            \
+            square += sum[j];                                                                                          \
+        return square;                                                                                                 \
+    }
+
+FAST SQUARE(square_of)
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+FAST __attribute__((target("avx2,fma"))) SQUARE(square_wide)
+#define WIDE __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? square_wide
+#define SQUARED (WIDE : square_of)
+#else
+#define SQUARED square_of
+#endif
 
 static float widened(uint32_t bits)
 {
@@ -164,7 +179,7 @@ static Stats measured(const char *data, size_t n, int dtype, int ends)
         if (ends)
             block(x, m, &low, &high, &square);
         else
-            square += square_of(x, m);
+            square += SQUARED(x, m);
     }
     if (!isfinite(square))
         return exactly(data, n, dtype);
@@ -230,6 +245,56 @@ static PyObject *kernel_norms(PyObject *self, PyObject *const *args, Py_ssize_t 
         put(&result, i, norm_of(found.square));
     }
     return result;
+}
+
+/* norm_rows(template, step, flags, address, elements, address, ...) -> (rows, total)
+
+   Rows of trace/schema.py, 40 bytes each, ready to be written: the template's, with step, flags and norm filled in for
+   every single-precision tensor, and behind them the row of the total, whose flags stay. Left out: a tensor at address
+   0, and from the rows alone, not from the total, one whose kind is 255. No rows where the total is not finite. */
+#define ROW 40
+#define AT_KIND 12
+#define AT_FLAGS 14
+#define AT_NORM 32
+static PyObject *kernel_norm_rows(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    Py_ssize_t count = (n - 3) / 2, length = 0;
+    char *template = NULL;
+    if (n < 3 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0 || length != ROW * (count + 1)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "a row for each tensor and one for the total");
+        return NULL;
+    }
+    uint32_t step = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
+    uint8_t flags = (uint8_t)PyLong_AsUnsignedLongMask(args[2]);
+    PyObject *rows = PyBytes_FromStringAndSize(NULL, length);
+    if (rows == NULL || PyErr_Occurred()) {
+        Py_XDECREF(rows);
+        return NULL;
+    }
+    char *begin = PyBytes_AsString(rows), *row = begin;
+    double total = 0;
+    for (Py_ssize_t i = 0; i <= count; i++) {
+        double norm = sqrt(total);
+        if (i < count) {
+            const char *data = PyLong_AsVoidPtr(args[3 + 2 * i]);
+            size_t elements = PyLong_AsSize_t(args[4 + 2 * i]);
+            if (data == NULL || PyErr_Occurred())
+                continue;
+            norm = norm_of(measured(data, elements, FLOAT32, 0).square);
+            total += norm * norm;
+        }
+        memcpy(row, template + ROW * i, ROW);
+        memcpy(row, &step, sizeof step);
+        memcpy(row + AT_NORM, &norm, sizeof norm);
+        if (i < count)
+            row[AT_FLAGS] = (char)flags;
+        if ((uint8_t)row[AT_KIND] != 255)
+            row += ROW;
+    }
+    PyObject *kept = PyErr_Occurred() ? NULL : PyBytes_FromStringAndSize(begin, isfinite(total) ? row - begin : 0);
+    Py_DECREF(rows);
+    return kept == NULL ? NULL : Py_BuildValue("(Nd)", kept, sqrt(total));
 }
 
 /* gather(room, address, samples, stride, address, ...): single precision, one after the other */
@@ -314,13 +379,52 @@ static PyObject *kernel_dots(PyObject *self, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
+#if defined(__unix__) || defined(__APPLE__)
+/* append(descriptor, device, inode, whole, data) -> bool: the file is still that one and is written, all at once.
+
+   What else there is to do, where it returns False, trace/spool.py does. */
+static PyObject *kernel_append(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    char *data;
+    Py_ssize_t length;
+    if (n != 5) {
+        PyErr_SetString(PyExc_TypeError, "append(descriptor, device, inode, whole, data)");
+        return NULL;
+    }
+    int descriptor = (int)PyLong_AsLong(args[0]);
+    unsigned long long device = PyLong_AsUnsignedLongLong(args[1]), inode = PyLong_AsUnsignedLongLong(args[2]);
+    Py_ssize_t whole = PyLong_AsSsize_t(args[3]);
+    if (PyErr_Occurred() || PyBytes_AsStringAndSize(args[4], &data, &length) < 0)
+        return NULL;
+    struct stat now;
+    int done;
+    Py_BEGIN_ALLOW_THREADS
+    done = fstat(descriptor, &now) == 0 && (unsigned long long)now.st_dev == device
+        && (unsigned long long)now.st_ino == inode && whole > 0 && now.st_size % whole == 0;
+    if (done) {
+        ssize_t written = write(descriptor, data, (size_t)length);
+        if (written >= 0 && written < length) /* the end of a disk, or a signal: as if nothing had been written */
+            (void)!ftruncate(descriptor, now.st_size);
+        done = written == length;
+    }
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(done);
+}
+#endif
+
 static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))kernel_read, METH_FASTCALL, "read(address, elements, dtype) -> (low, high, norm)"},
     {"norms", (PyCFunction)(void (*)(void))kernel_norms, METH_FASTCALL, "norms(address, elements, dtype, ...) -> [norm, ...]"},
+    {"norm_rows", (PyCFunction)(void (*)(void))kernel_norm_rows, METH_FASTCALL,
+     "norm_rows(template, step, flags, address, elements, ...) -> (rows, total)"},
     {"gather", (PyCFunction)(void (*)(void))kernel_gather, METH_FASTCALL, "gather(room, address, samples, stride, ...)"},
     {"differences", (PyCFunction)(void (*)(void))kernel_differences, METH_FASTCALL,
      "differences(before, after, elements, ...) -> [low, high, norm, ...]"},
     {"dots", (PyCFunction)(void (*)(void))kernel_dots, METH_FASTCALL, "dots(a, b, elements, ...) -> [product, ...]"},
+#if defined(__unix__) || defined(__APPLE__)
+    {"append", (PyCFunction)(void (*)(void))kernel_append, METH_FASTCALL,
+     "append(descriptor, device, inode, whole, data) -> bool"},
+#endif
     {NULL, NULL, 0, NULL},
 };
 

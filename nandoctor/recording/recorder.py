@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..trace.schema import BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
+from ..trace.schema import AT_FLAGS, AT_KIND, BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
 from ..trace.spool import SpoolWriter, free_output, rank_output
 from .flight import Flight, Waiting, depart
 from .governor import Governor
@@ -18,10 +18,11 @@ from .guard import Guard
 from .incident import Incident
 from .ranks import launch, process_rank
 from .settings import Settings
-from .stats import Stats, on_device
+from .stats import Stats, kernel, on_device
 from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
+pack = ROW.pack
 GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
 MODE = {mode: number for number, mode in enumerate(MODES)}
 OTHER_DTYPE = DTYPES.index("other")
@@ -42,7 +43,7 @@ class Recorder:
         self.micro = 0  # backward calls since the last step
         self.epoch = -1  # iterations begun over a loader
         self.writer: SpoolWriter | None = None
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[bytes] = []  # packed, one or several together
         self._waiting: Waiting = []  # places in _rows, three numbers each that are still on an accelerator
         self._flight: Flight | None = None  # rows of an earlier flush whose numbers are on their way
         self.late: Callable[[int], None] | None = None  # told the step whose gradients turn out not to be finite
@@ -66,20 +67,20 @@ class Recorder:
         shape = NO_SHAPE if like is None else self.shape(like.shape)
         dtype = 0 if like is None else DTYPE_ID.get(like.dtype, OTHER_DTYPE)
         self._rows.append(
-            (self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODE[mode], *stats)
+            pack(self.step, subject, shape, min(call, MAX_CALL), KIND[kind], dtype, flags, MODE[mode], *stats)
         )
         if len(self._rows) >= MAX_PENDING:
             self.flush(final=False)
 
     def value(self, kind: str, subject: int, value: float, flags: int = 0, second: float = 0.0) -> None:
         """One row of a scalar kind: `second` is its middle number (max_norm, found_inf)."""
-        self._rows.append((self.step, subject, NO_SHAPE, 0, KIND[kind], 0, flags, 0, 0.0, second, value))
+        self._rows.append(pack(self.step, subject, NO_SHAPE, 0, KIND[kind], 0, flags, 0, 0.0, second, value))
         if len(self._rows) >= MAX_PENDING:
             self.flush(final=False)
 
-    def rows(self, rows: list[tuple[Any, ...]]) -> None:
-        """Rows that were put together already, in the order of trace.schema.ROW_FIELDS."""
-        self._rows.extend(rows)
+    def packed(self, rows: bytes) -> None:
+        """Rows as they will be written; none of them is BAD."""
+        self._rows.append(rows)
 
     def add_later(
         self, kind: str, subject: int, tensor: Tensor, flags: int = 0, mode: str = "train", call: int = 0
@@ -90,8 +91,8 @@ class Recorder:
         if self._rows:  # not just written
             self._waiting.append(([len(self._rows) - 1], numbers.unsqueeze(0)))
 
-    def rows_later(self, rows: list[tuple[Any, ...]], numbers: Tensor) -> None:
-        """Rows that were put together already; their three numbers each, [rows, 3], are still on an accelerator."""
+    def rows_later(self, rows: list[bytes], numbers: Tensor) -> None:
+        """Rows that were packed already; their three numbers each, [rows, 3], are still on an accelerator."""
         begin = len(self._rows)
         self._rows.extend(rows)
         self._waiting.append((list(range(begin, begin + len(rows))), numbers))
@@ -104,10 +105,7 @@ class Recorder:
             if number >= NO_SHAPE:
                 return NO_SHAPE
             self._shapes[key] = number
-            count = 1
-            for size in key:
-                count *= size
-            self.note("shape", id=number, shape=list(key), count=count)
+            self.note("shape", id=number, shape=list(key), count=math.prod(key))
         return number
 
     def subject(self, name: str, role: str, module: str | None = None, tensor: str | None = None, key: str = "") -> int:
@@ -193,7 +191,7 @@ class Recorder:
                 return
             try:
                 output = self._output()
-                writer = SpoolWriter(output)
+                writer = SpoolWriter(output, getattr(kernel, "append", None))
             except OSError as error:
                 self._cannot_write(error)
                 return
@@ -250,22 +248,26 @@ class Recorder:
             rows = flight.landed()
             self._write(rows)
             for row in rows:
-                if row[4] == GRADIENT_NORM:
-                    self.governor.gradient(row[10])
-                elif row[4] == GRADIENT and not math.isfinite(row[10]) and self.late is not None:
-                    late, self.late = self.late, None  # once: what follows is its consequence
-                    late(row[0])
+                if row[AT_KIND] == GRADIENT_NORM:
+                    self.governor.gradient(ROW.unpack_from(row)[-1])
+                elif row[AT_KIND] == GRADIENT and self.late is not None:
+                    step, *_, norm = ROW.unpack_from(row)
+                    if not math.isfinite(norm):
+                        late, self.late = self.late, None  # once: what follows is its consequence
+                        late(step)
 
-    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+    def _write(self, rows: list[bytes]) -> None:
         assert self.writer is not None
-        packed = b"".join([ROW.pack(*row) for row in rows])
+        packed = b"".join(rows)
         if self.tap is not None:
             self.tap.rows(packed)
-        if not (self.governor.series or self.governor.whole) and not any(row[6] & BAD for row in rows):
+        governor = self.governor
+        if not (governor.series or governor.whole) and not any(row[AT_FLAGS] & BAD for row in rows):
             return  # the trace has come near its size: the series of this step are left out
-        self.governor.written(len(rows))
+        governor.written(len(packed) // ROW.size)
         self.writer.rows(packed)
-        self.guard.on = self.guard.on and self.writer.lost is None  # the disk is full: the training goes on alone
+        if self.writer.lost is not None:
+            self.guard.on = False  # the disk is full: the training goes on alone
 
     def nonfinite_detail(self, subject: int, tensor: Tensor, mode: str = "train", call: int = 0) -> tuple[int, str]:
         """A row with the counts of NaN and Inf and the flat index of the first; returns (index, kind of the first)."""

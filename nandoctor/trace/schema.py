@@ -23,6 +23,7 @@ ROW_FIELDS = (
     ("c", "f8"),
 )
 ROW = struct.Struct("<IIHHBBBBddd")
+AT_KIND, AT_FLAGS, AT_NUMBERS = 12, 14, 16  # bytes before them in a packed row
 NO_SHAPE = 0xFFFF
 MAX_CALL = 0xFFFF
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .schema import ROW
@@ -107,14 +107,19 @@ def _joined(folder: str, launch: str) -> bool:
         return False
 
 
+Append = Callable[[int, int, int, int, bytes], bool]  # descriptor, device, inode, bytes of a row, rows -> all written
+
+
 class SpoolWriter:
     """Appends rows and notes; every write reaches the kernel before the call returns.
 
     Where the disk takes no more, `lost` says so: the note of it goes where the reserve lay, later writes do nothing.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, append: Append | None = None) -> None:
+        """append: writes in one go, where it can (recording/kernel.c)."""
         self.folder = output + SUFFIX
+        self._append = append
         self.lost: str | None = None  # why nothing can be written any more
         try:
             self._lock = self._opened("lock", os.O_RDWR | os.O_CREAT)
@@ -132,7 +137,7 @@ class SpoolWriter:
             raise
 
     def _opened(self, name: str, flags: int) -> "_File":
-        return _File(os.path.join(self.folder, name), flags | getattr(os, "O_BINARY", 0))
+        return _File(os.path.join(self.folder, name), flags | getattr(os, "O_BINARY", 0), self._append)
 
     def rows(self, packed: bytes) -> None:
         if self.lost is not None or not packed:
@@ -174,7 +179,8 @@ class SpoolWriter:
 class _File:
     """A descriptor above those that the program will be given, checked to be still ours before each write."""
 
-    def __init__(self, path: str, flags: int) -> None:
+    def __init__(self, path: str, flags: int, append: Append | None) -> None:
+        self._append = append
         descriptor = os.open(path, flags, 0o644)
         if fcntl is not None:
             try:
@@ -193,6 +199,8 @@ class _File:
 
     def append(self, data: bytes, whole: int = 1) -> None:
         """All of it; of rows, where the disk is full, as many whole ones as it takes."""
+        if self._append is not None and self._append(self.descriptor, *self._identity, whole, data):
+            return
         device, inode, size = self._now()
         if (device, inode) != self._identity:
             raise OSError(errno.EBADF, "the program has closed the file of the recording")

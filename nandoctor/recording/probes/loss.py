@@ -67,8 +67,9 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     recorder.governor.loss(value)
     alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
     recorder.value("loss", recorder.call("loss", "loss"), value)
-    labels.look(run, whole)
-    targets.look(run, whole)
+    if recorder.governor.whole:
+        labels.look(run, whole)
+        targets.look(run, whole)
     recorder.backward_begins(given, divisor(whole))
     run.scaled_losses.clear()
 

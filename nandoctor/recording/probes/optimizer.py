@@ -134,6 +134,12 @@ class Optimizers:
         self.alarms.watch.forget()
         run.recorder.step_ends(skipped)
 
+    def count_alone(self, *_: Any) -> None:
+        """This probe has failed: steps are still counted, and what waits is still written."""
+        run = self.run
+        run.clipped, run.foreign, run.checked_gradients = False, None, True
+        run.recorder.step_ends()
+
     def _gradients(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
         run = self.run
         scale = getattr(optimizer, "grad_scale", None)  # fused optimizers unscale inside their kernel
@@ -214,7 +220,7 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
     run.recorder.governor.changed.append(optimizers.thinned)
     guard = run.recorder.guard
     register_optimizer_step_pre_hook(guard("optimizer", optimizers.before_step))
-    register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step))
+    register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step, optimizers.count_alone))
     seen = guard("zero_grad", lambda _: optimizers.zero_grad())
     watch_method(torch.optim.Optimizer, "zero_grad", seen)
     watch_method(torch.nn.Module, "zero_grad", seen)

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, SCALED
+from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, ROW, SCALED
 from ..run import Run
-from ..stats import address, away, kernel_norms, local, norms, plain
+from ..stats import address, away, kernel, local, norms, plain
 from .weights import Watched, Weights
 
 GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
+UNWANTED = 255  # kind of a row that kernel.norm_rows leaves out
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Plan:
     total: int  # subject of the gradient norm
     readable: bool  # by one kernel
     wrapped: bool  # DTensors
+    template: bytes  # of the packed rows, for kernel.norm_rows
 
 
 class Thin:
@@ -46,6 +48,11 @@ class Thin:
             plan = self.plans[optimizer] = self._plan(entry[1], number)
         if not plan.readable:
             return math.nan
+        places = _places(parameters)
+        if places:
+            packed, norm = kernel.norm_rows(plan.template, self.run.recorder.step, self._flags(), *places)
+            self.run.recorder.packed(packed)
+            return norm
         found = [(row, grad) for row, p in zip(plan.rows, parameters, strict=True) if (grad := p.grad) is not None]
         rows = [row for row, _ in found]
         gradients = [local(grad) if plan.wrapped else grad for _, grad in found]
@@ -53,9 +60,6 @@ class Thin:
             self.run.recorder.value("gradient_norm", plan.total, 0.0)
             return 0.0
         try:
-            places = [address(grad) for grad in gradients]
-            if all(places):
-                return self._written(kernel_norms(gradients, places), rows, plan.total)
             sizes = torch.stack(torch._foreach_norm(gradients))
         except RuntimeError:  # sparse, or on several devices
             return math.nan
@@ -73,8 +77,8 @@ class Thin:
         step, flags = self.run.recorder.step, self._flags()
         wanted = [place for place, row in enumerate(rows) if row[2]]
         numbers = torch.cat([sizes, torch.linalg.vector_norm(sizes).reshape(1)])[[*wanted, len(rows)]]
-        made = [(step, *rows[p][:2], 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, 0.0) for p in wanted]
-        made.append((step, total_of, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0))
+        made = [ROW.pack(step, *rows[p][:2], 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, 0.0) for p in wanted]
+        made.append(ROW.pack(step, total_of, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0))
         self.run.recorder.rows_later(made, torch.nn.functional.pad(numbers.unsqueeze(1), (2, 0)))
 
     def _written(self, sizes: list[float], rows: list[tuple[int, int, bool]], total_of: int) -> float:
@@ -83,23 +87,32 @@ class Thin:
         if not math.isfinite(total):
             return math.nan
         step, flags = recorder.step, self._flags()
-        recorder.rows([
-            (step, subject, shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm)
+        recorder.packed(b"".join([
+            ROW.pack(step, subject, shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm)
             for (subject, shape, wanted), norm in zip(rows, sizes, strict=True) if wanted
-        ])  # fmt: skip
+        ]))  # fmt: skip
         recorder.value("gradient_norm", total_of, total)
         return total
 
     def _plan(self, watched: list[Watched], number: int) -> Plan:
         recorder = self.run.recorder
         held = [local(w.parameter) for w in watched]
+        rows = [(w.weight, recorder.shape(p.shape), w.wanted) for w, p in zip(watched, held, strict=True)]
+        total = recorder.subject(f"{number}", "optimizer")
         return Plan(
             members=watched,
-            rows=[(w.weight, recorder.shape(p.shape), w.wanted) for w, p in zip(watched, held, strict=True)],
-            total=recorder.subject(f"{number}", "optimizer"),
+            rows=rows,
+            total=total,
             readable=all(p.dtype is torch.float32 for p in held),
             wrapped=any(w.parameter is not p for w, p in zip(watched, held, strict=True)),
-        )
+            template=b"".join([
+                *(
+                    ROW.pack(0, subject, shape, 0, GRADIENT if wanted else UNWANTED, FLOAT32, 0, 0, 0.0, 0.0, 0.0)
+                    for subject, shape, wanted in rows
+                ),
+                ROW.pack(0, total, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0),
+            ]),
+        )  # fmt: skip
 
     def weights_after(self, optimizer: torch.optim.Optimizer) -> None:
         """Norms alone, after a step that is not recorded whole: for the comparison of replicas."""
@@ -107,3 +120,20 @@ class Thin:
         held = [(w, value) for w in watched if (value := plain(w.parameter)) is not None]
         for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
             self.run.recorder.add("weight", w.weight, (0.0, 0.0, norm), value, NORM_ONLY)
+
+
+def _places(parameters: list[Tensor]) -> list[int]:
+    """Address and elements of every gradient, 0 and 0 where there is none; nothing where kernel.c cannot read one."""
+    places: list[int] = []
+    if kernel is None:
+        return places
+    for parameter in parameters:
+        grad = parameter.grad
+        if grad is None:
+            places += (0, 0)
+            continue
+        place = address(grad) if type(grad) is Tensor and grad.dtype is torch.float32 else 0
+        if not place:
+            return []
+        places += (place, grad.numel())
+    return places
