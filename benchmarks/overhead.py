@@ -54,6 +54,7 @@ class Run:
     late: float
     late_steps: int
     peak: int  # KiB
+    faults: float  # pages fetched, a late step
     rows: int = 0
     size: int = 0
     own: float = 0.0  # share of the run, by the clock around nandoctor's hooks
@@ -86,7 +87,8 @@ def train(workload: str, variant: str, threads: int) -> Run:
             rows, size = pyarrow.parquet.ParquetFile(output).metadata.num_rows, os.path.getsize(output)
             cost = open_trace(Path(output)).notes_of("cost")[-1]
             own = float(cost["seconds"]) / float(cost["elapsed"])
-    return Run(said["first"], said["early"], said["late"], steps - 100, said["peak"], rows, size, own)
+    late = steps - 100
+    return Run(said["first"], said["early"], said["late"], late, said["peak"], said["faults"] / late, rows, size, own)
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -146,8 +148,8 @@ def main() -> int:
     chosen = parser.parse_args()
     lines = [
         "| training | variant | CPU time after step 100 | first 100 steps | first step | own clock | memory "
-        "| rows a step | bytes a row |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| page faults a step | rows a step | bytes a row |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     failed = []
     for workload in chosen.only.split(","):
@@ -171,7 +173,8 @@ def main() -> int:
             steps = last.late_steps + 100
             lines.append(
                 f"| {WHAT[workload]} | {VARIANTS[name]} | {late[0]:.3f} ({late[1]:.3f} to {late[2]:.3f}) | {early:.2f} "
-                f"| {first:.1f} | {last.own:.1%} | {memory:+.0f} MiB | {last.rows / steps if last.rows else 0:.1f} "
+                f"| {first:.1f} | {last.own:.1%} | {memory:+.0f} MiB "
+                f"| {statistics.median(run.faults for run in mine):.0f} | {last.rows / steps if last.rows else 0:.1f} "
                 f"| {last.size / last.rows if last.rows else 0:.1f} |"
             )
             bar = BARS.get(name, {})

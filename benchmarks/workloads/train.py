@@ -1,6 +1,7 @@
 """The trainings whose cost is measured: python train.py WORKLOAD STEPS [WATCHER]. An ordinary script.
 
-Its last line is JSON: CPU seconds of the first step, of the steps before 100, of all after; peak memory in KiB.
+Its last line is JSON: CPU seconds of the first step, of the steps before 100, of all after; peak memory in KiB; pages
+fetched after step 100.
 WATCHER puts a rival in: anomaly, prints, underflow (transformers' DebugUnderflowOverflow), sherlorch.
 """
 
@@ -171,7 +172,7 @@ def main(name: str, steps: int, watcher: str = "") -> None:
     model, loss_of = workload(name)
     watched(model, watcher)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    marks = [time.process_time()]
+    marks, faults = [time.process_time()], []
     for step in range(steps):
         optimizer.zero_grad()
         with around(watcher):
@@ -180,10 +181,12 @@ def main(name: str, steps: int, watcher: str = "") -> None:
         optimizer.step()
         if step + 1 in (1, FIRST, steps):
             marks.append(time.process_time())
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     total = sum(float(p.detach().double().sum()) for p in model.parameters())
     report = {
         "first": marks[1] - marks[0], "early": marks[2] - marks[1], "late": marks[-1] - marks[2],
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "weights": total.hex(),
+        "faults": faults[-1] - faults[1],
     }  # fmt: skip
     print(json.dumps(report))
 
