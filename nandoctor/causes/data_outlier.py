@@ -176,6 +176,8 @@ def _absurd_start(e: Evidence) -> bool:
     loss = e.loss
     if loss is None or not math.isfinite(loss.first):
         return False
+    if e.optimizer is not None and e.optimizer.optimizers > 1:  # where their losses end tells nothing
+        return loss.first >= ABSURD
     moderate = e.data is None or (e.data.first_absmax or 0) < UNNORMALISED
     if moderate and e.fit is not None and e.fit.end < POOR:
         return False

@@ -60,7 +60,7 @@ def _idle(trace: Trace, moving: set[str]) -> tuple[str, ...]:
     """Models that the loss asks to move, or an optimizer was given, and that stay where they are to the end.
 
     Gradients flow through a frozen network to the one before it, too: that one is no such model. A target network and
-    a teacher get no gradients, and no optimizer holds them.
+    a teacher get no gradients, and no optimizer holds them. One whose gradients are exactly 0 is another cause's.
     """
     models = {fields.words(note, "name") or "": note for note in trace.notes_of("model")}
     if len(models) < 2:
@@ -70,6 +70,7 @@ def _idle(trace: Trace, moving: set[str]) -> tuple[str, ...]:
     outputs = trace.rows("output_gradient")
     outputs = outputs[(outputs["mode"] == 0) & (outputs["norm"] > 0)]
     asked = {trace.subjects[int(s)].name for s in np.unique(outputs["subject"]) if int(s) in trace.subjects}
+    had = {trace.subjects[int(s)].name for s in np.unique(trace.rows("parameter_gradient")["subject"])}
     given = trace.rows("input")
     fed = given[made.by_models(trace, given)]
     behind = {trace.subjects[int(s)].name for s in np.unique(fed["subject"]) if int(s) in trace.subjects}
@@ -80,7 +81,7 @@ def _idle(trace: Trace, moving: set[str]) -> tuple[str, ...]:
         if not wanted or name in behind or not any(n.startswith(f"{m}.") for n in moving for m in models if m != name):
             continue
         used = any(layer == name or layer.startswith(f"{name}.") for layer in asked)
-        if not moving & set(wanted) and (used or held & set(wanted)):
+        if not moving & set(wanted) and not had & set(wanted) and (used or held & set(wanted)):
             found.append(name)
     return tuple(found)
 

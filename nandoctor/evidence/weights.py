@@ -75,6 +75,8 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue
         std = float(row["norm"]) / math.sqrt(count)
+        if not owner.startswith(FAN_IN):  # a log of a spread, say, starts around its own level: at most half the range
+            std = min(std, (float(row["high"]) - float(row["low"])) / 2)
         gain = std * math.sqrt(fan_in) if not table else std if std > TABLE else math.nan
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
