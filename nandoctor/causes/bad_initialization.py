@@ -124,9 +124,11 @@ def _far_off(e: Evidence) -> bool:
 
 
 def _felt(e: Evidence) -> bool:
-    """Weights beyond any rule, if not far, and a first loss that no untrained model of such data has."""
+    """Weights beyond any rule, if not far, and a first loss that no untrained model of such data has. A head that is
+    tied to a table of N(0, 1) has such a loss, too, and learns.
+    """
     over = e.loss.first_over_expected if e.loss else None
-    beyond = e.weights is not None and (e.weights.worst_gain or 0) > RULE
+    beyond = e.weights is not None and min(e.weights.worst_gain or 0, e.weights.worst_std or 0) > RULE
     return beyond and over is not None and over >= FAR_OVER and (e.data is None or (e.data.scale or 0) < LOUD_RMS)
 
 

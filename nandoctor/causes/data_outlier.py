@@ -131,7 +131,8 @@ def _suffers(e: Evidence) -> bool:
     if data is None:
         return False
     torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
-    fits = settled(e) and e.fit is not None and e.fit.end < THROUGH  # far better than a constant answer, and calm
+    alone = optimizer is None or optimizer.optimizers <= 1  # one of several losses says nothing of the others
+    fits = alone and settled(e) and e.fit is not None and e.fit.end < THROUGH  # far better than a constant, and calm
     if _unnormalised(data) and (torn or _absurd_start(e)) and not fits:
         return True
     if _unnormalised(data) and _poor(e):
