@@ -28,6 +28,7 @@ from .course import learned_little, learned_nothing
 from .domains import half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
+from .step_size import LOUD_RMS
 from .weighing import Clue, clue, weigh
 from .wording import num
 
@@ -39,6 +40,7 @@ POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
+FAR_OVER = 10.0  # the same for weights that are beyond the rule, but not far
 NEXT_TO_NOTHING = 0.02  # a fiftieth of Xavier in every layer: neither signal nor gradient passes two of them
 LOUDER = 10.0  # a layer with a gain of ten times He amplifies by so much, if what it makes is used as it is
 FAR_AMPLIFIES = 1e3  # ten layers of a gain of 2
@@ -106,17 +108,28 @@ def _hopeless(e: Evidence) -> bool:
 
 def _far_off(e: Evidence) -> bool:
     """A weight far beyond any rule that is also felt: in the outputs, in the first loss, or by learning little."""
-    if e.weights is None or e.weights.worst_gain is None:
-        return False
     if _alike(e) is not None:
         return True
+    if e.weights is None or e.weights.worst_gain is None:
+        return False
     if e.weights.worst_gain <= NEXT_TO_NOTHING:
         return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
+    if _felt(e):
+        return True
     if e.weights.worst_gain < FAR_GAIN:
         return False
     amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
     over = e.loss.first_over_expected if e.loss else None
     return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e)
+
+
+def _felt(e: Evidence) -> bool:
+    """Weights beyond any rule, if not far, and a first loss that no untrained model of such data has. A head that is
+    tied to a table of N(0, 1) has such a loss, too, and learns.
+    """
+    over = e.loss.first_over_expected if e.loss else None
+    beyond = e.weights is not None and min(e.weights.worst_gain or 0, e.weights.worst_std or 0) > RULE
+    return beyond and over is not None and over >= FAR_OVER and (e.data is None or (e.data.scale or 0) < LOUD_RMS)
 
 
 def _alike(e: Evidence) -> tuple[str, str, float] | None:
@@ -164,6 +177,9 @@ def _clues(e: Evidence) -> list[Clue]:
         text += f"std * sqrt(fan-in) is {num(weights.worst_gain)}"
         found.append(clue(4.0, text, weights.worst_gain, NEXT_TO_NOTHING, 0))
         return found
+    elif weights and weights.worst_gain is not None and _felt(e):
+        text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}, and the first loss shows it"
+        found.append(clue(2.5, text, weights.worst_gain, RULE, 0, weights.worst_layer))
     elif weights and weights.worst_gain is not None:
         amplified = outputs is not None and not (outputs.amplification or 0) < AMPLIFIES
         found.append(

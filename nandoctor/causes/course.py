@@ -31,13 +31,12 @@ NO_TREND = 0.5  # of the way, over the second half
 
 
 def readable(e: Evidence) -> Course | None:
-    """The course of the loss, where a loss tells of progress: one optimizer, one level, steps enough."""
+    """The course of the loss, where it tells of progress: one optimizer, one level, steps enough, targets that stay."""
     course = e.course
     if course is None or course.steps < FEW_STEPS or course.start <= 0 or course.noise > NOISY:
         return None
-    if e.optimizer is not None and e.optimizer.optimizers > 1:
-        return None
-    return course
+    several = e.optimizer is not None and e.optimizer.optimizers > 1
+    return None if several or (e.data is not None and e.data.targets_move) else course
 
 
 def unmixed(e: Evidence) -> bool:
@@ -66,7 +65,11 @@ def learned(e: Evidence) -> float | None:
         return None  # a few noisy batches: where it began is not known well enough to say that little was won
     if early is None or not early > 0 or course.progress >= LITTLE:
         return course.progress
-    return min(course.progress, 1 - course.end / early)  # the first three batches alone are noise
+    won = min(course.progress, 1 - course.end / early)  # the first three batches alone are noise
+    beyond = beyond_chance(e)
+    if e.fit is not None and e.fit.alone and beyond is not None and beyond >= HARDLY:
+        return max(won, 1 - e.fit.end / e.fit.start)  # against its own batches: what these cost is no noise then
+    return won
 
 
 def learned_nothing(e: Evidence) -> bool:

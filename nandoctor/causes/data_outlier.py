@@ -43,6 +43,8 @@ ABSURD, STILL_FAR = 1e4, 100.0
 TORN = 1.0  # the first update is as large as the weights
 SANE_LR = {True: 1e-2, False: 0.1}  # adaptive or not: below this the step size is not to blame by itself
 UNEXPLAINED = 1e6  # beyond what a sum over the elements of a batch makes of ordinary errors
+BACK_AND_FORTH = -0.5  # cosine of successive gradients: each step turns them around, for curvature is that large
+SMALL, ORDERED = 1e-3, 0.5  # rms of the smallest matrix' gradient against the largest, smaller towards the input
 POOR = 0.5  # error against that of a constant answer
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
 
@@ -129,21 +131,33 @@ def _suffers(e: Evidence) -> bool:
     if data is None:
         return False
     torn = optimizer is not None and (optimizer.update_ratio_first or 0) >= TORN
-    fits = settled(e) and e.fit is not None and e.fit.end < THROUGH  # far better than a constant answer, and calm
+    alone = optimizer is None or optimizer.optimizers <= 1  # one of several losses says nothing of the others
+    fits = alone and settled(e) and e.fit is not None and e.fit.end < THROUGH  # far better than a constant, and calm
     if _unnormalised(data) and (torn or _absurd_start(e)) and not fits:
         return True
     if _unnormalised(data) and _poor(e):
         return True
     if data.loud_batches >= AGAIN and (data.loud_cost or 0) >= DEAR:
         return True
-    return _raw(e, data) or (not settled(e) and data.loud_batches >= AGAIN)
+    return _raw(e, data) or saturated(e) or (not settled(e) and data.loud_batches >= AGAIN)
 
 
 def _raw(e: Evidence, data: Data) -> bool:
     """Thousands go through the layers as they came, and the run, though it learns, did not settle."""
     raw = data.rms is not None and data.rms >= UNNORMALISED and e.activations is not None
     passes = raw and e.activations is not None and (e.activations.first_rms or 0) >= THROUGH * (data.rms or 0)
-    return passes and not settled(e) and (e.fit is None or e.fit.end >= THROUGH)
+    turns = e.dynamics is not None and (e.dynamics.cosine_late or 0) <= BACK_AND_FORTH
+    return passes and (turns or not settled(e)) and (e.fit is None or e.fit.end >= THROUGH)
+
+
+def saturated(e: Evidence) -> bool:
+    """A first layer's gradient is a multiple of its loud input: where it is the smallest all the same, its units are
+    flat.
+    """
+    data, depth = e.data, e.depth
+    if data is None or depth is None or depth.ratio is None or not depth.saturating or (data.rms or 0) < LOUD_RMS:
+        return False
+    return depth.ratio < SMALL and (depth.ordered or 0) >= ORDERED
 
 
 def _unnormalised(data: Data) -> bool:
@@ -163,6 +177,8 @@ def _absurd_start(e: Evidence) -> bool:
     loss = e.loss
     if loss is None or not math.isfinite(loss.first):
         return False
+    if e.optimizer is not None and e.optimizer.optimizers > 1:  # where their losses end tells nothing
+        return loss.first >= ABSURD
     moderate = e.data is None or (e.data.first_absmax or 0) < UNNORMALISED
     if moderate and e.fit is not None and e.fit.end < POOR:
         return False

@@ -33,6 +33,7 @@ from .wording import percent
 MANY = 0.7
 NEARLY_ALL = 0.9
 SHRUNK = 1e-4  # gradients that shrink with depth starve units, too
+LONG = 0.8  # of the run without winning anything: what it learned, it learned before the units died
 PRIOR = -1.5
 
 
@@ -42,6 +43,8 @@ def judge(e: Evidence) -> Answer:
     flat = _flat(e)
     if flat is not None:
         return flat
+    if e.units is not None and e.units.relu and e.units.starved:
+        return _starved(e, e.units.starved)
     if e.units is None:
         return CannotSay("dead-relu: no layer's units were looked at")
     layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST and (_silent(dead) or learned_little(e))]
@@ -59,6 +62,9 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(-1.5, f"gradients of {depth.smallest_layer} are {depth.ratio:.2g} of the largest layer's"))
     if stuck_hot(e):
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
+    if worst.at_first is not None and worst.at_first < MOST and dead_share(worst) >= MANY:
+        text = f"{percent(round(worst.at_first, 2))} of them were silent in the first batch: training killed the others"
+        clues.append(clue(1.0, text, worst.at_first, MOST, layer=worst.layer))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
 
@@ -73,6 +79,19 @@ def _flat(e: Evidence) -> Answer:
     return weigh(PRIOR, clues, f"No unit between {flow.blocked} and {flow.before} fires: {text}.")
 
 
+def _starved(e: Evidence, layers: tuple[str, ...]) -> Answer:
+    """The gradient of a weight is that of its output times its input: where the bias gets one and the weight never
+    does, no unit before the layer fires.
+    """
+    text = f"{layers[0]}.bias gets gradients and {layers[0]}.weight exactly 0 at every look: its input is 0"
+    clues = [clue(3.0, text, layer=layers[0]), *_course(e), *outranked(e), *from_the_start(e)]
+    if len(layers) > 1:
+        clues.append(clue(0.5, f"so it is with {len(layers)} layers: {', '.join(layers[:4])}"))
+    if stuck_hot(e):
+        clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
+    return weigh(PRIOR, clues, f"No unit before {layers[0]} fires: {text}.")
+
+
 def _silent(dead: DeadLayer) -> bool:
     return dead.still is not None and dead.still <= dead.silent + APART
 
@@ -83,6 +102,8 @@ def _course(e: Evidence) -> list[Clue]:
         return []
     if learned_little(e):
         return [clue(1.5, said(course), won, LITTLE)]
+    if course.stalled >= LONG:
+        return [clue(-0.5, said(course), won, LITTLE)]
     return [clue(-1.5, f"it learns all the same: {said(course)}")]
 
 

@@ -60,7 +60,7 @@ PRIOR = -1.0
 
 def judge(e: Evidence) -> Answer:
     bad, gradients = e.bad, e.gradients
-    if not failed(e) and not _useless_clip(e) and not _spiked(e):
+    if not failed(e) and not _useless_clip(e) and not _spiked(e) and not thrown(e):
         return None
     if bad is not None and (bad.phase in ("input", "weights") or bad.masked_rows or bad.mode == "eval"):
         return None
@@ -194,6 +194,16 @@ def _spiked(e: Evidence) -> bool:
     clipped = gradients.max_norm is not None and gradients.max_norm < NO_CLIP
     high = e.optimizer is None or lr_weight(e.optimizer, e.optimizer.lr_peak) > 0
     return far and not clipped and not high and loss.peak >= LEAPT * max(abs(loss.first), abs(loss.early or 0.0))
+
+
+def thrown(e: Evidence) -> bool:
+    """The first gradient, after a forward pass that multiplied, threw the weights to where nothing is learned."""
+    outputs, optimizer = e.activations, e.optimizer
+    if failed(e) or outputs is None or optimizer is None or not learned_little(e):
+        return False
+    far = math.isfinite(outputs.amplification or 0) and (outputs.amplification or 0) >= FAR_SPIKE
+    torn = (optimizer.update_ratio_first or 0) >= 1.0 and lr_weight(optimizer, optimizer.lr_peak) <= 0
+    return far and torn and first_gradient(e) >= LARGE_FIRST and _by_rule(e) and not _far_weights(e)
 
 
 def _by_rule(e: Evidence) -> bool:

@@ -58,6 +58,8 @@ CHANCE = 0.9  # of the loss of guessing
 NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
 ALL_ZERO = 0.7  # a margin that is kept from the start would be 0, too
+NO_STEP = 0.85  # a program may measure gradients alone
+IDLE = 0.8  # a model may be frozen by leaving it out
 PRIOR = -1.5
 
 
@@ -66,6 +68,14 @@ def judge(e: Evidence) -> Answer:
     if nothing_to_learn_from(e) and not isinstance(fp16_underflow.CAUSE.judge(e), Verdict):
         what = "the loss is exactly 0 from the first step on, and gradients are"
         return Verdict(ALL_ZERO, f"Nothing to learn from: {what}.", (Fact(what, 0.0, step=0),))
+    if e.accumulation is not None and e.accumulation.never_stepped:
+        count = e.accumulation.never_stepped
+        what = f"backward was called {count} times, and no optimizer ever made a step"
+        return Verdict(NO_STEP, f"Nothing is trained: {what}.", (Fact(what, count, 0),))
+    stands = won is None or learned_little(e)  # what learns without it may well have been frozen by leaving it out
+    if e.trained is not None and e.trained.idle and not failed(e) and e.steps >= SOON and stands:
+        what = f"{e.trained.idle[0]} is trained with others, and none of its parameters ever moved"
+        return Verdict(IDLE, f"A model that stays as it was: {what}.", (Fact(what, 0.0),))
     if failed(e) or course is None or won is None:
         return None
     clues = [*_course(e, course, won)]
@@ -79,7 +89,7 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
-    if no_better_than_constant(e) and e.fit is not None and _stays(e.fit, course, won):
+    if no_better_than_constant(e) and e.fit is not None and _stays(e, e.fit, course, won):
         text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
         return [clue(3.0, text, e.fit.end, CONSTANT)]
     if won < NOTHING:
@@ -96,13 +106,14 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
     return []
 
 
-def _stays(fit: Fit, course: Course, won: float) -> bool:
+def _stays(e: Evidence, fit: Fit, course: Course, won: float) -> bool:
     """A run that wins a tenth and goes on winning trains, however slowly. With several terms in the loss a mean that
     took long to learn is a start, too; where it is all that is asked, it is too little.
     """
     if won < TRAINS:
         return True
-    return course.stalled >= STALLED and (won < LITTLE or fit.alone)
+    over = e.trained is not None and e.trained.lr_late is not None and e.trained.lr_late < DECAYED
+    return (course.stalled >= STALLED or over) and (won < LITTLE or fit.alone)
 
 
 def _creeps(e: Evidence) -> bool:

@@ -48,7 +48,7 @@ from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
 
 TORN = 0.5  # of the weights in one step, in a run that then learns nothing; healthy first steps reach 0.25
-THROWN, HOT_ADAPTIVE = 0.05, 0.05  # less is enough at an lr that no adaptive optimizer is given
+THROWN, HOT_ADAPTIVE = 0.05, 2.0  # less is enough at an lr, as lr_weight says it, that no adaptive optimizer is given
 FEW_STEPS = 5  # a failure this early has no window before it: the first updates themselves are the evidence
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
@@ -86,7 +86,7 @@ def stuck_hot(e: Evidence) -> bool:
         return True
     if not learned_little(e):
         return False
-    hot = optimizer.adaptive and (optimizer.lr_peak or 0) >= HOT_ADAPTIVE
+    hot = optimizer.adaptive and lr_weight(optimizer, optimizer.lr_peak) >= HOT_ADAPTIVE
     return (peak >= TORN and learned_nothing(e)) or (hot and peak >= THROWN)
 
 

@@ -108,6 +108,9 @@ def unaveraged(found: Denominator) -> bool:
 def _steps(e: Evidence, found: Denominator) -> list[Clue]:
     if found.largest is None or found.bound is None or e.optimizer is None or not e.optimizer.adaptive:
         return []
+    if found.eps is not None and found.eps >= HUGE_EPS and (found.below_eps or 0) >= MOST and found.largest < 1:
+        text = f"no element moved by more than {num(found.largest)} times lr; the first step of Adam is 1 times lr"
+        return [clue(1.5, text, found.largest, 1.0)]
     if found.largest > FAR * found.bound:
         text = f"single elements moved by {num(found.largest)} times lr; {num(found.bound)} is the most that is sound"
         weight = 1.5 if found.largest < VERY_FAR * found.bound else 3.0

@@ -22,6 +22,7 @@ BROKEN = 1e-3  # not even a thousandth of the step helps: then the point itself 
 PROBED = 3.0  # both separated the study's causes without an error
 SANE = -1.5  # lr 0.1 without momentum, 0.01 with 0.9: where guides begin
 ABOVE_CUSTOM = 1.5  # lr / (1 - momentum); 0.1 with momentum 0.9 makes 1, what image models are given by custom
+CUSTOM = {"adagrad": 10.0, "adadelta": 1000.0}  # times Adam's: the sum of all squares divides it; torch's default is 1
 PROMISED_LITTLE = 0.05  # healthy SGD: far below Polyak's step
 
 
@@ -44,7 +45,7 @@ def explained_by_data(e: Evidence) -> bool:
     data, optimizer = e.data, e.optimizer
     if data is None or optimizer is None or data.scale is None or data.scale < LOUD_RMS:
         return False
-    return lr_weight(optimizer, optimizer.lr_peak) <= 0
+    return lr_weight(optimizer, optimizer.lr_peak) <= 0 or data.scale >= LOUD_DATA  # the curvature, by a million
 
 
 def gradient_explains(e: Evidence) -> bool:
@@ -156,6 +157,7 @@ def lr_weight(optimizer: Optimizer, lr: float | None = None) -> float:
     if lr is None:
         return 0.0
     if optimizer.adaptive:
+        lr /= CUSTOM.get(optimizer.name.lower(), 1.0)
         return 2.0 if lr >= 0.05 else 1.0 if lr >= 0.01 else -1.5 if lr <= 1e-3 else 0.0
     effective = lr / max(1 - optimizer.settings.get("momentum", 0.0), 1e-3)
     return 1.5 if effective >= 5 else 0.5 if effective >= ABOVE_CUSTOM else SANE if effective <= 0.101 else 0.0

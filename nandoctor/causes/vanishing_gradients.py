@@ -23,6 +23,7 @@ from ..evidence import Depth, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
 from .course import LITTLE, learned, learned_little, learned_nothing, readable, said
+from .data_outlier import saturated
 from .failure import failed
 from .remedies import nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
@@ -109,6 +110,8 @@ def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
             found.append(clue(-2.0 if extreme else -4.0, f"it learns: {said(course)}"))
     if depth.half or (e.underflow and e.underflow.half_gradients and (e.underflow.flushed or 0) >= 0.5):
         found.append(clue(-1.5, "gradients are in half precision, which flushes small ones"))
+    if saturated(e):
+        found.append(clue(-4.0, "the input is never normalised: it alone saturates the first layer"))
     if e.units is not None and e.units.dead and (e.units.dead[0].still or 0) >= 0.9 and e.units.relu:
         found.append(clue(-1.5, f"units of {e.units.dead[0].layer} get no gradient at all"))
     return found

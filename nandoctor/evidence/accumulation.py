@@ -9,6 +9,9 @@ from .onset import Onset
 from .series import Steps, median
 
 FEW = 5  # steps
+MANY = 100  # calls of backward: what measures gradients, and does not train, needs fewer
+ENDS = 20  # losses whose median is the beginning, and the end
+STAYS = 0.95  # of the first losses: weights that the user's own code moves make them fall
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,13 @@ class Accumulation:
     longest_stale: int
     cleared: bool  # zero_grad was ever called
     lost: float  # share of steps with a zero_grad between their last backward and themselves
+    never_stepped: int = 0  # calls of backward in a run of a hundred or more that were cleared and never used
 
 
 def gather(trace: Trace, onset: Onset) -> Accumulation | None:
     steps, backwards, stale = trace.rows("step"), trace.rows("backward"), trace.rows("stale_gradient")
+    if len(steps) == 0 and len(backwards) >= MANY and len(trace.rows("zero_grad")) >= MANY and _stays(trace):
+        return Accumulation(1, None, None, 0.0, 0, True, 0.0, never_stepped=len(backwards))
     if len(steps) < FEW or len(backwards) == 0:
         return None
     counted = max(1, min(len(steps), onset.failed + 1))  # what comes after a failure may be skipped
@@ -38,6 +44,12 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         cleared=len(trace.rows("zero_grad")) > 0,
         lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
     )
+
+
+def _stays(trace: Trace) -> bool:
+    losses = trace.rows("loss")["value"]
+    early, late = median(losses[:ENDS]), median(losses[-ENDS:])
+    return early is not None and late is not None and late >= early - (1 - STAYS) * abs(early)
 
 
 def _looked_at(trace: Trace, counted: int) -> int:

@@ -95,7 +95,9 @@ def _autocorrelation(changes: Floats) -> float | None:
 
 
 def _slow(values: Floats) -> float | None:
-    """Do losses near one another belong together? 1 for independent ones; above: it swings slowly, or has a trend."""
+    """Do losses near one another belong together, beside their trend? 1 for independent ones; above: it swings."""
+    x = np.arange(len(values), dtype=np.float64)
+    values = values - np.polyval(np.polyfit(x, values, 1), x) if len(values) > 2 else values
     length = max(3, len(values) // 12)
     pieces = [values[at : at + length] for at in range(0, len(values) - length + 1, length)]
     if len(pieces) < 4:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..trace.schema import BAD, DTYPES
 from ..trace.trace import Rows, Trace
+from . import made
 from .onset import Onset
 from .series import EMPTY, Floats, Series, median
 from .sizes import elements, root_mean_square
@@ -52,6 +53,7 @@ class Data:
     target_rms: float | None = None  # likewise of what the loss compares with
     target_tensor: str | None = None
     loud_cost: float | None = None  # median loss of the loud batches / of the others, over the second half
+    targets_move: bool = False  # they change their size while models train: one of these makes them
     target_span: float | None = None  # spread of a batch's float targets / of all; 0: they are sorted
 
     @property
@@ -62,7 +64,7 @@ class Data:
 
 
 def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
-    batches, labels, given = trace.rows("batch"), trace.rows("labels"), trace.rows("input")
+    batches, labels, given = trace.rows("batch"), trace.rows("labels"), made.without(trace, trace.rows("input"))
     if len(batches) == 0:
         batches = given  # no DataLoader: what the model was given
     if len(batches) == 0 and len(labels) == 0 and len(trace.rows("target")) == 0:
@@ -109,6 +111,7 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
         target_tensor=target_tensor,
         loud_cost=loud_cost,
         target_span=_target_span(trace, batches),
+        targets_move=made.targets_move(trace),
         first_absmax=first_absmax,
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),

@@ -1,12 +1,13 @@
 """How much of the model is trained at all: parameters that no optimizer moves, and how far the weights travel."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..trace.trace import Rows, Trace
-from . import fields
+from . import fields, made
 from .series import median
 
 
@@ -18,6 +19,7 @@ class Trained:
     forgotten: float | None  # share of the elements that want a gradient, in a model that is trained, and never moved
     travelled: float | None  # norm of the sum of all updates / norm of the weights, at most: sum of update norms
     lr_late: float | None  # lr at the end / its peak
+    idle: tuple[str, ...] = ()  # models that want gradients and never move, beside one that does; see _idle
 
 
 def gather(trace: Trace) -> Trained | None:
@@ -50,7 +52,38 @@ def gather(trace: Trace) -> Trained | None:
         else None,
         travelled=_travelled(trace, updates),
         lr_late=float(rates[-1] / rates.max()) if len(rates) and rates.max() > 0 else None,
+        idle=_idle(trace, names),
     )
+
+
+def _idle(trace: Trace, moving: set[str]) -> tuple[str, ...]:
+    """Models that the loss asks to move, or an optimizer was given, and that stay where they are to the end.
+
+    Gradients flow through a frozen network to the one before it, too: that one is no such model. A target network and
+    a teacher get no gradients, and no optimizer holds them. One whose gradients are exactly 0 is another cause's.
+    """
+    models = {fields.words(note, "name") or "": note for note in trace.notes_of("model")}
+    if len(models) < 2:
+        return ()
+    held = {str(name) for note in trace.notes_of("optimizer") for group in fields.items(note, "groups")
+            if isinstance(group, Mapping) for name in fields.items(group, "parameters")}  # fmt: skip
+    outputs = trace.rows("output_gradient")
+    outputs = outputs[(outputs["mode"] == 0) & (outputs["norm"] > 0)]
+    asked = {trace.subjects[int(s)].name for s in np.unique(outputs["subject"]) if int(s) in trace.subjects}
+    had = {trace.subjects[int(s)].name for s in np.unique(trace.rows("parameter_gradient")["subject"])}
+    given = trace.rows("input")
+    fed = given[made.by_models(trace, given)]
+    behind = {trace.subjects[int(s)].name for s in np.unique(fed["subject"]) if int(s) in trace.subjects}
+    found = []
+    for name, note in models.items():
+        wanted = [f"{name}.{entry[0]}" for entry in fields.items(note, "parameters")
+                  if isinstance(entry, (list, tuple)) and len(entry) >= 4 and entry[3] is True]  # fmt: skip
+        if not wanted or name in behind or not any(n.startswith(f"{m}.") for n in moving for m in models if m != name):
+            continue
+        used = any(layer == name or layer.startswith(f"{name}.") for layer in asked)
+        if not moving & set(wanted) and not had & set(wanted) and (used or held & set(wanted)):
+            found.append(name)
+    return tuple(found)
 
 
 def _travelled(trace: Trace, updates: Rows) -> float | None:

@@ -29,6 +29,7 @@ class DeadLayer:
 class Units:
     dead: tuple[DeadLayer, ...]  # layers with a silent unit, the worst first
     relu: bool  # the graph has an activation that is flat below 0
+    starved: tuple[str, ...] = ()  # layers whose bias gets gradients and whose weight none: what they are given is 0
 
 
 def dead_share(dead: DeadLayer) -> float:
@@ -62,7 +63,13 @@ def gather(trace: Trace) -> Units | None:
         dead = DeadLayer(name, modules.get(name, ""), silence, share, units, int(row["looks"]), first.get(subject))
         if dead.silent > 0 or dead_share(dead) >= MOST:
             found.append(dead)
+    still_names = {name: float(row["value"] / row["of"]) for name, row in weights.items() if row["of"] > 0}
     return Units(
+        starved=tuple(
+            name.removesuffix(".weight")
+            for name, share in still_names.items()
+            if name.endswith(".weight") and share == 1 and still_names.get(name[: -len("weight")] + "bias", 1.0) < MOST
+        ),
         dead=tuple(sorted(found, key=lambda d: (-dead_share(d), -min(d.silent, 1.0 if d.still is None else d.still)))),
         relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
     )

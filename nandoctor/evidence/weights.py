@@ -15,7 +15,7 @@ from .sizes import LARGEST
 
 FAN_IN = ("Linear", "Conv", "LSTM", "GRU", "RNN")
 NOT_FAN_IN = ("Embedding", "EmbeddingBag", "BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
-TABLE = 5.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
+TABLE = 2.0  # std of an embedding that is no rule's: torch draws from N(0, 1), others from less
 LOOKS = 10  # steps: a branch that is used once in a while is not dead
 MOST = 0.5  # of the parameters: a head that is drawn anew for another task is no accident
 AROUND = 4  # losses before and after a write
@@ -65,6 +65,8 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if row["norm"] == 0 and len(shape) > 1 and owner.startswith(FAN_IN):  # a bias may well be 0
             zero = zero or name
             zeros.append(int(row["subject"]))
+        elif row["norm"] == 0 and len(shape) > 1 and fan_in > 1 and table:  # products of two such tables stay 0
+            zeros.append(int(row["subject"]))
         far = max(abs(float(row["low"])), abs(float(row["high"])))
         if len(shape) == 1 and name.endswith("bias") and math.isfinite(far) and (bias is None or far > bias[1]):
             bias = (name, far)
@@ -73,6 +75,8 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if len(shape) < 2 or not 0 < count <= LARGEST or (owner.startswith(NOT_FAN_IN) and not table):
             continue
         std = float(row["norm"]) / math.sqrt(count)
+        if not owner.startswith(FAN_IN):  # a log of a spread, say, starts around its own level: at most half the range
+            std = min(std, (float(row["high"]) - float(row["low"])) / 2)
         gain = std * math.sqrt(fan_in) if not table else std if std > TABLE else math.nan
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
