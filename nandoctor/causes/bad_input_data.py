@@ -21,11 +21,12 @@ Sources
 
 from ..evidence import Bad, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .domains import made_in_half
 from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
 from .targets import is_target
 
 CERTAIN = 0.97  # provenance: the value was seen in the batch, before any operation
-TARGET = 0.6  # the same in a target: bad-labels says it better
+TARGET = 0.6  # the same in a target, or made in half: another cause says it better
 
 
 def judge(e: Evidence) -> Answer:
@@ -33,6 +34,7 @@ def judge(e: Evidence) -> Answer:
     if bad is None or bad.phase != "input":
         return None
     target = is_target(bad, e) and bad.kind == "nan"
+    half = made_in_half(bad)
     what = f"{place(bad)} holds {bad.kind or 'NaN or Inf'}"
     facts = [Fact(what, bad.kind, step=bad.step)]
     if e.data and e.data.bad_batches:
@@ -44,7 +46,9 @@ def judge(e: Evidence) -> Answer:
             )
         )
     against = ("the tensor looks like a target, not an input: see bad-labels",) if target else ()
-    return Verdict(TARGET if target else CERTAIN, f"At step {bad.step} {what}.", tuple(facts), against)
+    if half:
+        against = ("the program made it itself, in float16: see fp16-overflow",)
+    return Verdict(TARGET if target or half else CERTAIN, f"At step {bad.step} {what}.", tuple(facts), against)
 
 
 def place(bad: Bad) -> str:

@@ -97,6 +97,12 @@ def half_overflow(bad: Bad | None) -> bool:
     return trespass(bad) is None
 
 
+def made_in_half(bad: Bad) -> bool:
+    """What a model was given was computed by the program, in float16, of finite numbers, and became Inf."""
+    given = bad.given()
+    return bad.method == "expression" and bad.dtype == "float16" and bool(given) and all(o.finite for o in given)
+
+
 def may_trespass(bad: Bad) -> bool:
     """Whether this operation has a domain to leave in this phase, where the operands are not known."""
     if bad.op is None:

@@ -22,8 +22,8 @@ Sources
 
 from ..evidence import Bad, Evidence
 from .bookkeeping import outranked
-from .cause import Answer, Cause, Remedy
-from .domains import EXP_LIMIT, drifted
+from .cause import Answer, Cause, Fact, Remedy, Verdict
+from .domains import EXP_LIMIT, drifted, made_in_half
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights
@@ -34,17 +34,41 @@ LIMIT = 65504.0
 NEAR_BITS = 3.0  # three doublings away: a few steps of growth, or one loud batch
 LOUD = 30.0  # input against its running median, E25
 AT_ONCE = 5  # steps: an initialisation that fails, fails at once
+PREPARED = 0.95  # the operation and its operands were seen
+ABSORBED = 0.92  # seen; what was to be normalised by it became 0
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
 
 
 def judge(e: Evidence) -> Answer:
     bad = e.bad
-    if bad is None or bad.dtype != "float16" or bad.phase not in ("forward", "loss", "backward", "optimizer"):
+    if bad is None:
+        return _absorbed(e)
+    if bad.phase == "input":
+        return _prepared(bad)
+    if bad.dtype != "float16" or bad.phase not in ("forward", "loss", "backward", "optimizer"):
         return None
     if bad.masked_rows or any(operand.nan for operand in bad.given()):
         return None
     clues = [*_clues(e, bad), *outranked(e)]
     return weigh(0.3, clues, f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}.")
+
+
+def _prepared(bad: Bad) -> Answer:
+    if not made_in_half(bad):
+        return None
+    what = "what the model was given was computed in float16 and passed 65504"
+    facts = (Fact(what, bad.kind, LIMIT, bad.step), *(Fact(f"its operand: {span(o)}", o.absmax) for o in bad.given()))
+    return Verdict(PREPARED, f"At step {bad.step} {what}.", facts)
+
+
+def _absorbed(e: Evidence) -> Answer:
+    """No loss is NaN by it: x / inf is 0, and what was to be normalised is gone."""
+    found = e.precision.absorbed
+    if found is None or not found.mostly:
+        return None
+    what = f"{found.op} made Inf in float16 at {percent(round(found.share, 3))} of the looks, and a division took it in"
+    place = f"{found.file}:{found.line}: " if found.file and found.line else ""
+    return Verdict(ABSORBED, f"{place}{what}.", (Fact(what, found.share, step=found.step, layer=found.layer),))
 
 
 def _clues(e: Evidence, bad: Bad) -> list[Clue]:

@@ -45,6 +45,8 @@ def judge(e: Evidence) -> Answer:
     if nothing_to_learn_from(e) and (e.precision.converts or e.precision.float16 or e.precision.bfloat16):
         what = "the loss is exactly 0 from the first step on, and gradients are, and types are converted on the way"
         return Verdict(ROUNDED_AWAY, f"{what[0].upper()}{what[1:]}.", (Fact(what, 0.0, step=0),))
+    if e.precision.absorbed is not None and e.precision.absorbed.mostly:
+        return None  # its zeros are x / inf
     if under is None or failed(e) or not (under.half_gradients or under.half_weights):
         return None
     clues = [*_gradients(e, under), *_weights(under)]

@@ -51,7 +51,7 @@ def judge(e: Evidence) -> Answer:
     bad = e.bad
     if bad is None or bad.phase not in ("forward", "loss", "backward"):
         return None
-    if bad.masked_rows > 0 and (bad.op is None or bad.op in SOFTMAXES):
+    if bad.masked_rows > 0:  # of a softmax, or of one written by hand: x - x.max() is NaN there
         what = f"{bad.masked_rows} rows hold nothing but -inf"
         facts = [Fact(f"{bad.op or 'softmax'}: {what}", bad.masked_rows, 0, bad.step, bad.layer)]
         return Verdict(CERTAIN, f"At {where(bad)}, {what}.", (*facts, *_range(bad)))

@@ -4,11 +4,19 @@ import re
 
 from ..evidence import Bad, Evidence
 
-TARGET = re.compile(r"(^|[._\]'\"\[])(1|-1|y|labels?|targets?|gt|truth)($|['\"\]])", re.IGNORECASE)
+TARGET = re.compile(r"(^|[._\]'\"\[])(y|labels?|targets?|gt|truth)($|['\"\]])", re.IGNORECASE)
+LAST = re.compile(r"(^|[._\]'\"\[])(1|-1)($|['\"\]])")
 
 
 def is_target(bad: Bad, e: Evidence | None = None) -> bool:
-    """Its name or place says so; or no model was ever given a bad value, so that the loss alone has used it."""
-    if bad.tensor is not None and TARGET.search(bad.tensor) is not None:
+    """Its name says so; or its place, the last of a batch; or no model was given it, the loss alone."""
+    if bad.tensor is None:
+        return False
+    if TARGET.search(bad.tensor) is not None:
         return True
-    return bad.tensor is not None and e is not None and e.data is not None and e.data.model_inputs_bad is False
+    data = e.data if e is not None else None
+    given = data.model_inputs_bad if data is not None else None
+    if given is not None or bad.source == "input":  # a second input stands in the second place, too
+        return given is False and bad.source != "input"
+    last = data.last_tensor if data is not None else None
+    return bad.tensor == last if last is not None and bad.tensor.isdigit() else LAST.search(bad.tensor) is not None

@@ -37,7 +37,7 @@ class Data:
     first_tensor: str | None
     bad_batches: int  # batches that hold NaN or Inf
     batches: int
-    model_inputs_bad: bool | None  # a model was given NaN or Inf at some step; None: no inputs were recorded
+    model_inputs_bad: bool | None  # a model was given NaN or Inf; None: what it was given at the failure was not seen
     labels_low: float | None
     labels_high: float | None
     wrapped_labels: tuple[int, float] | None  # (step, lowest) of an index of the loss with places below 0 beside others
@@ -54,6 +54,7 @@ class Data:
     target_tensor: str | None = None
     loud_cost: float | None = None  # median loss of the loud batches / of the others, over the second half
     targets_move: bool = False  # they change their size while models train: one of these makes them
+    last_tensor: str | None = None  # of what a loader gives, by place
     target_span: float | None = None  # spread of a batch's float targets / of all; 0: they are sorted
 
     @property
@@ -65,8 +66,7 @@ class Data:
 
 def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
     batches, labels, given = trace.rows("batch"), trace.rows("labels"), made.without(trace, trace.rows("input"))
-    if len(batches) == 0:
-        batches = given  # no DataLoader: what the model was given
+    batches = batches if len(batches) else given  # no DataLoader: what the model was given
     if len(batches) == 0 and len(labels) == 0 and len(trace.rows("target")) == 0:
         return None
     batches, labels = _of_training(batches), _of_training(labels)
@@ -116,13 +116,25 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
         first_tensor=first_tensor,
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
         batches=len(batches),
-        model_inputs_bad=bool(((given["flags"] & BAD) != 0).any()) if len(given) else None,
+        model_inputs_bad=_model_inputs_bad(given, onset.failed),
+        last_tensor=_last_tensor(trace),
         labels_low=float(low.min()) if len(labels) else None,
         labels_high=float(high.max()) if len(labels) else None,
         wrapped_labels=_wrapped(trace, indexed),
         negative_labels=_where(trace, below),
         all_ignored=_where(trace, empty),
     )
+
+
+def _model_inputs_bad(given: Rows, step: int) -> bool | None:
+    if ((given["flags"] & BAD) != 0).any():
+        return True
+    return False if (given["step"] == step).any() else None  # not every step is recorded whole
+
+
+def _last_tensor(trace: Trace) -> str | None:
+    places = [s.name for s in trace.subjects.values() if s.role == "batch" and str(s.name).isdigit()]
+    return max(places, key=int, default=None)
 
 
 def _floats(rows: Rows) -> Rows:

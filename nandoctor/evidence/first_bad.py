@@ -77,6 +77,7 @@ class Bad:
     skipped: bool = False
     unknown: str | None = None
     method: str | None = None
+    source: str | None = None
 
     def given(self) -> tuple[Operand, ...]:
         """What went into the operation, without its result."""
@@ -90,7 +91,6 @@ class Bad:
 @dataclass(frozen=True)
 class Incidents:
     """All births of the trace, sorted by what they mean."""
-
     first: Bad | None  # the one that counts, in training
     evaluation: Bad | None  # the first one in evaluation
     by_design: int  # overflows that a GradScaler left out, as it should
@@ -179,7 +179,7 @@ def read(note: Mapping[str, Any]) -> Bad:
         index=fields.whole(note, "index"),
         kind=_kind(note, operands),
         dtype=fields.words(note, "dtype"),
-        operands=tuple(_operand(item) for item in fields.items(note, "operands") if isinstance(item, Mapping)),
+        operands=operands,
         parameters_finite=fields.truth(note, "parameters_finite"),
         writer=fields.words(note, "writer"),
         masked_rows=fields.whole(note, "masked_rows") or 0,
@@ -187,6 +187,7 @@ def read(note: Mapping[str, Any]) -> Bad:
         skipped=fields.truth(note, "skipped") or False,
         unknown=fields.words(note, "unknown"),
         method=fields.words(note, "method"),
+        source=fields.words(note, "source"),
     )
 
 

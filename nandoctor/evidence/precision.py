@@ -16,6 +16,23 @@ FLOAT16 = DTYPES.index("float16")
 BFLOAT16 = DTYPES.index("bfloat16")
 HALVES = (FLOAT16, BFLOAT16)
 FLOAT16_MAX = 65504.0
+MOSTLY = 0.5  # of the looks: a single overflow that nothing uses is no failure
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """An Inf in float16 that was divided by, so that nothing behind it is bad."""
+
+    share: float  # of the looks
+    step: int
+    op: str
+    layer: str | None
+    file: str | None
+    line: int | None
+
+    @property
+    def mostly(self) -> bool:
+        return self.share >= MOSTLY
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class Precision:
     headroom_slope: float | None  # bits a step; negative: running out
     loudest_layer: str | None  # whose float16 output was the largest then
     converts: bool = False  # the first graph turns one type into another
+    absorbed: Absorbed | None = None
 
 
 def gather(trace: Trace, onset: Onset) -> Precision:
@@ -61,6 +79,23 @@ def gather(trace: Trace, onset: Onset) -> Precision:
         headroom_slope=_slope(before),
         loudest_layer=_loudest(trace, half[seen], loud[seen]),
         converts="ToCopyBackward0" in graph_nodes(trace),
+        absorbed=_absorbed(trace),
+    )
+
+
+def _absorbed(trace: Trace) -> Absorbed | None:
+    notes = trace.notes_of("absorbed")
+    looks = fields.whole(notes[-1], "looks") if notes else None
+    if not looks:
+        return None
+    note, place = notes[0], fields.mapping(notes[0], "place")
+    return Absorbed(
+        share=len(notes) / looks,
+        step=fields.whole(note, "step") or 0,
+        op=fields.words(note, "op") or "an operation",
+        layer=fields.words(note, "layer"),
+        file=fields.words(place, "file"),
+        line=fields.whole(place, "line"),
     )
 
 

@@ -48,6 +48,7 @@ class Incident:
     op: str | None = None
     place: Place = field(default_factory=Place)
     tensor: str | None = None  # path inside the batch, or the parameter's name
+    source: str | None = None  # of bad data: batch (a loader's), input (a model was given it), variable
     row: int | None = None
     index: int | None = None
     kind: str | None = None  # nan, inf, -inf

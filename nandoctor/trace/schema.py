@@ -110,6 +110,7 @@ NO_GRAD = 128  # seen under no_grad
 # graph       step, nodes: {name: count}      (autograd nodes of the first graph)
 # line        lines of the line map: file, line, text                      (so that it reads on another machine)
 # incident    a non-finite loss, gradient or weight and its birth: fields in recording/incident.py
+# absorbed    step, looks (so far), op, layer, place: Inf made in float16 and divided by, so that the loss is finite
 # exception   type, message, frames: [[file, line, function, text]], last (formatted, last lines)
 # probe_failed  probe, step, error
 # cost        seconds (in nandoctor's hooks), elapsed, steps, whole_steps  (recorded with everything; at the end)

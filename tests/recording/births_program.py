@@ -1182,3 +1182,82 @@ def custom_function_with_a_bad_backward_is_no_layers_fault():
         return n(x).pow(2).mean()
 
     train(N(), f)
+
+
+def one_layer(width):
+    net = nn.Linear(6, width)
+    return net, torch.optim.SGD(net.parameters(), lr=0.01)
+
+
+@case("loss", "std", None)
+def spread_of_one_reward_in_a_helper():
+    def spread(values):
+        return (values - values.mean()) / (values.std() + 1e-6)  #!
+
+    net, opt = one_layer(4)
+    for i in range(3):
+        rows = torch.randn(1 if i == 2 else 8, 6)
+        rewards = [float(row[0]) for row in rows]
+        gain = spread(torch.tensor(rewards))
+        loss = -(net(rows).log_softmax(1)[:, 0] * gain).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("loss", "softmax", None)
+def no_legal_move_in_a_target_without_a_graph():
+    net, opt = one_layer(4)
+    target, _ = one_layer(4)
+
+    def bootstrap(rows, legal):
+        with torch.no_grad():
+            values = target(rows)
+            return (values.masked_fill(~legal, -math.inf).softmax(1) * values).sum(1)  #!
+
+    for i in range(3):
+        rows, legal = torch.randn(8, 6), torch.ones(8, 4, dtype=torch.bool)
+        legal[:, 0] = False
+        if i == 2:
+            legal[3] = False
+        loss = F.smooth_l1_loss(net(rows)[:, 0], 0.9 * bootstrap(rows, legal))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("forward", "square", "")
+def a_square_in_half_without_a_graph_inside_of_the_model():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(7, 2)
+
+        def forward(self, x):
+            energy = x.half().square().float().mean(1, keepdim=True)  #!
+            return self.layer(torch.cat([x, energy], 1))
+
+    net = Net()
+    opt = torch.optim.SGD(net.parameters(), lr=0.01)
+    for i in range(3):
+        rows = torch.randn(8, 6) * (1000 if i == 2 else 1)
+        loss = net(rows).pow(2).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@case("loss", "softmax", None)
+def a_masked_row_that_the_loss_leaves_out():
+    w = torch.randn(6, 6, requires_grad=True)
+    opt = torch.optim.SGD([w], lr=0.01)
+    for i in range(3):
+        hidden = torch.zeros(8, 6, dtype=torch.bool)
+        labels = torch.randint(0, 6, (8,))
+        if i == 2:
+            hidden[3], labels[3] = True, -100
+        share = torch.softmax((torch.randn(8, 6) @ w).masked_fill(hidden, -math.inf), 1)  #!
+        loss = F.cross_entropy(share @ w, labels)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()

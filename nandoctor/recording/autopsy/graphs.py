@@ -1,16 +1,20 @@
 """What is looked at in the graph of each backward while nothing is wrong."""
 
 from collections import Counter
+from dataclasses import asdict
 
 from torch import Tensor
 
 from ..run import Run
 from .hazards import Hazard, Way, at_singular, hazards, ways_to_singular
-from .linemap import MAX_GRAPHS, LineMap
+from .linemap import MAX_GRAPHS, LineMap, operation
 from .recall import Recall
-from .values import Graph
+from .search import Search
+from .values import Graph, order
 
 MAX_NODE_NAMES = 100
+MAX_ABSORBED = 100  # notes of values that passed 65504 and were divided by
+MAX_IN_VAIN = 10  # searches that found none: each costs as much as a forward pass
 MAX_SIZES = 64  # shapes of graphs whose singular operations are remembered
 
 
@@ -20,9 +24,11 @@ class Graphs:
         self.recall = Recall(run)
         self.singular: dict[int, list[Way]] = {}  # nodes of a graph -> where its singular operations are
         self.hazards: list[Hazard] = []  # of the backward that runs
+        self.looks = self.absorbed = self.in_vain = 0
 
     def watched(self, loss: Tensor, size: int, mapping: bool) -> None:
         """Nothing is wrong yet. The graph is walked where it is new, is being mapped, or has singular operations."""
+        self.looks += 1
         if not mapping and size in self.singular and not self.singular[size]:
             return
         graph = Graph(loss.grad_fn)
@@ -36,6 +42,23 @@ class Graphs:
         self.singular[size] = ways_to_singular(graph)
         if self.singular[size]:
             self.hazards = hazards(graph, self.lines)
+            taken_in = [h for h in self.hazards if h.fed or h.born or h.op in ("rsqrt", "reciprocal")]
+            if taken_in and self.absorbed < MAX_ABSORBED and self.in_vain < MAX_IN_VAIN:
+                self._absorbed(graph)
+
+    def _absorbed(self, graph: Graph) -> None:
+        """The loss is finite, and something was divided by a value that is not: did float16 make it?"""
+        birth = Search(graph, self.run.flags).hidden("float16")
+        if birth is None:
+            self.in_vain += 1
+            return
+        self.absorbed += 1
+        call, line = self.run.locate(order(birth.node)), self.lines.lookup(birth.node, graph.nodes)
+        self.run.recorder.note(
+            "absorbed", step=self.run.recorder.step, looks=self.looks, op=operation(birth.node, line),
+            layer=call.layer.name if call is not None and not call.loss else None,
+            place=asdict(line.place) if line is not None else None,
+        )  # fmt: skip
 
     def unwatched(self, loss: Tensor, size: int) -> None:
         """Nothing is wrong yet, in a step that is not recorded whole."""

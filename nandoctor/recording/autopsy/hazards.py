@@ -14,9 +14,9 @@ from torch import Tensor
 from ..incident import Operand, Place
 from ..names import Layer
 from ..stats import is_bad
-from .computed import Values
+from .computed import Values, signed
 from .linemap import LineMap, operation
-from .operations import stem
+from .operations import MASKERS, stem
 from .values import Graph, describe, order
 
 Reader = Callable[[Graph, Any], Tensor | None]  # a bool tensor: some element stands at the singular point
@@ -79,8 +79,8 @@ def _equal_eigenvalues(name: str) -> Reader:
 
 SINGULAR: dict[str, Reader] = {
     "Sqrt": _saved("result", _zero_or_bad),
-    "Rsqrt": _saved("result", _bad),
-    "Reciprocal": _saved("result", _bad),
+    "Rsqrt": _saved("result", _zero_or_bad),  # 0: of Inf, which it takes in
+    "Reciprocal": _saved("result", _zero_or_bad),
     "Pow": _power,
     "Log": _saved("self", lambda x: x <= 0), "Log2": _saved("self", lambda x: x <= 0),
     "Log10": _saved("self", lambda x: x <= 0), "Log1P": _saved("self", lambda x: x <= -1),
@@ -92,6 +92,7 @@ SINGULAR: dict[str, Reader] = {
     "Tan": _saved("result", _bad),
     "Logit": _saved("self", lambda x: (x <= 0) | (x >= 1)), "Erfinv": _saved("self", _one),
     "Logsumexp": _saved("result", _bad),
+    "Softmax": _saved("result", torch.isnan),
     "LinalgEigh": _equal_eigenvalues("eigenvalues"), "LinalgSvd": _equal_eigenvalues("S"),
     "LinalgEig": _equal_eigenvalues("eigenvalues"),
 }  # fmt: skip
@@ -100,6 +101,9 @@ SINGULAR: dict[str, Reader] = {
 def _can_be_singular(graph: Graph, node: Any) -> bool:
     """Not x ** 2 nor x / constant, which are everywhere and harmless."""
     kind = stem(node)[0]
+    if kind == "Softmax":  # over masked scores: a row that holds nothing else may be left out of the loss again
+        below = node.next_functions[0][0]
+        return below is not None and stem(below)[0] in MASKERS
     if kind == "Pow":
         exponent = graph.saved(node, "exponent")
         return not isinstance(exponent, (int, float)) or exponent < 1
@@ -124,6 +128,10 @@ class Hazard:
     operand: Operand | None
     fed: bool  # its operand was not finite already: a consequence
     born: bool  # of finite operands it made a value that is not finite, which was masked out of the loss again
+    masked_rows: int = 0  # of a softmax
+
+
+FROM_RESULT = frozenset({"Sqrt", "Rsqrt", "Reciprocal", "Exp", "Expm1", "Exp2", "Tan"})  # save what they gave back
 
 
 def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
@@ -140,21 +148,37 @@ def hazards(graph: Graph, lines: LineMap) -> list[Hazard]:
             continue
         if singular is None or (singular.device.type == "cpu" and not bool(singular)):
             continue
-        operand = graph.saved(node, "self")
+        operand, role = graph.saved(node, "self"), "operand"
         if not isinstance(operand, Tensor):
             operand = graph.saved(node, "result")
+            known = isinstance(operand, Tensor) and operand.device.type == "cpu"
+            given = values.input(node, 0) if known and stem(node)[0] in FROM_RESULT else None
+            operand, role = (operand, "result") if given is None else (given, "operand")
         known = isinstance(operand, Tensor) and operand.device.type == "cpu"
-        fed = known and any(is_bad(values.input(node, edge)) for edge in range(len(node.next_functions)))
+        fed = known and any(_is_bad_here(node, values.input(node, edge)) for edge in range(len(node.next_functions)))
         made = values.compute(node) if known and not fed else None
         call, line = lines.run.locate(order(node)), lines.lookup(node, graph.nodes)
         found.append(
             Hazard(
                 order(node), singular, call.layer if call is not None else None, call is None or call.loss,
                 operation(node, line), line.place if line is not None else Place(),
-                describe("operand", operand) if known else None, fed, is_bad(made),
+                describe(role, operand) if known else None, fed, is_bad(made),
+                _masked_rows(node, graph) if known and not fed else 0,
             )  # fmt: skip
         )
     return found
+
+
+def _is_bad_here(node: Any, value: Tensor | None) -> bool:
+    """A softmax may be given -inf."""
+    if value is not None and stem(node)[0] == "Softmax":
+        return bool(torch.isnan(value).any()) or bool((value == torch.inf).any())
+    return is_bad(value)
+
+
+def _masked_rows(node: Any, graph: Graph) -> int:
+    result = graph.saved(node, "result") if stem(node)[0] == "Softmax" else None
+    return int(torch.isnan(result).all(dim=signed(node._saved_dim)).sum()) if isinstance(result, Tensor) else 0
 
 
 def first(singular: list[Hazard]) -> Hazard:

@@ -12,7 +12,7 @@ from ..names import Layer
 from ..quiet import quiet
 from ..run import Run, sequence_number
 from ..stats import is_bad, word
-from . import variables
+from . import ungraphed, variables
 from .births import kind_of
 from .graphs import Graphs
 from .linemap import LineMap
@@ -53,9 +53,13 @@ class Alarms:
                 self.non_finite_loss(loss)
         elif layer.began != self.run.recorder.batch:
             layer.began, layer.looked = self.run.recorder.batch, 0
-        if self.lines.wanted():
-            self.lines.start()
+        self.lines.model_called()
         self.watch.forward_begins()
+
+    def ahead(self) -> None:
+        """A step has ended, or an optimizer was made."""
+        self.lines.ahead()
+        self.watch.ahead()
 
     def drawn_without_backward(self) -> None:
         """Another batch is drawn and no module is watched: a guard may have left the last loss out."""
@@ -230,6 +234,8 @@ class Alarms:
     def _trace(self, alarm: str, loss: Tensor, size: int | None) -> Incident:
         seen = self.watch.birth_of(loss)
         if seen is not None:
+            if seen.phase == "loss" and self.run.bad_data:  # a model was given what the program made of its data
+                self.origin.from_data(seen, self.run.bad_data[0], seen.place)
             return seen
         graph = Graph(loss.grad_fn)
         if not self.run.recorder.governor.whole:
@@ -241,6 +247,9 @@ class Alarms:
             found = None  # what it was given lies in a checkpointed block
         incident = self.run.incident(alarm, kind=kind_of(loss), dtype=word(loss.dtype))
         bad, birth = self.origin.bad_parameters(), self.origin.first_birth()
+        if bad is None and (found is None or found.kind == "operation" and not found.certain):
+            if ungraphed.repeated(self.origin, incident, graph):
+                return incident
         if bad is not None and (found is None or found.kind != "operation" or self.run.recorder.step == 0):
             self.origin.from_weights(incident, *bad)
         elif found is not None:

@@ -9,6 +9,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch.overrides import TorchFunctionMode
 
 from ..attach import OUR_CALL
 from ..frames import user_place
+from ..guard import Guard
 from ..incident import Place
 from ..run import Call, Run, sequence_number
 from .operations import public_function, public_name, stem
+from .tape import Entry, Tape
 from .values import is_leaf, order
 
 FIRST_GRAPHS = 2  # mapped in any case: a GAN's second graph, a warm-up batch
@@ -33,6 +36,7 @@ OPERATION_INSIDE = {"multi_head_attention_forward": "softmax"}
 class Line:
     op: str
     place: Place
+    entry: Entry | None = field(default=None, compare=False)  # of the tape
 
 
 @dataclass
@@ -53,6 +57,11 @@ class LineMap:
     # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
     known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
     texts: set[tuple[str | None, int | None]] = field(default_factory=set)
+    tape: Tape = field(init=False)
+    paused: "Mode | None" = None
+
+    def __post_init__(self) -> None:
+        self.tape = Tape(self.run)
 
     def wanted(self) -> bool:
         return self.graphs < FIRST_GRAPHS
@@ -62,20 +71,47 @@ class LineMap:
         self.stop()
         self.allowed = False
 
+    def pause(self) -> None:
+        """A model evaluates: torch's fast paths for inference look whether a mode is there."""
+        if self.mode is not None and in_main_thread():
+            remove(self.mode)
+            self.paused, self.mode = self.mode, None
+
+    def go_on(self) -> None:
+        if self.paused is not None and self.mode is None and self.allowed and in_main_thread():
+            self.mode = self.paused
+            push(self.mode)
+        self.paused = None
+
     def start(self) -> None:
         if not self.allowed or self.mode is not None or not in_main_thread():
             return
         if not _C._functorch.maybe_current_level():
-            self.mode = Mode(self.noted)
+            self.tape.begins_anew()
+            self.mode = Mode(self.noted, self.tape, self.run.recorder.guard)
             push(self.mode)
 
+    def ahead(self) -> None:
+        """Before the first graph, and between the first ones: what is computed before the model is called counts."""
+        if self.wanted():
+            self.start()
+
+    def model_called(self) -> None:
+        """The tape of a long preparation is full: it begins anew with the model."""
+        if self.tape.full:
+            self.stop()
+        if self.wanted():
+            self.start()
+
     def stop(self) -> None:
+        self.paused = None
         if self.mode is not None and in_main_thread():
             remove(self.mode)
             self.mode = None
 
     def learn(self, nodes: list[Any]) -> None:
         """A graph is whole: tie what was noted to its nodes."""
+        self.tape.ends()
         by_call = grouped(self.run, nodes)
         fresh: dict[tuple[str, str], list[list[Line]]] = {}
         position = sorted((*self.earlier, *self.noted), key=lambda noted: noted.start)
@@ -156,22 +192,30 @@ def _noted_for(number: int, starts: list[int], noted: list[Noted]) -> Line | Non
 class Mode(TorchFunctionMode):
     """Notes torch calls that made graph nodes. Calls them unchanged, as if from the user's own line."""
 
-    def __init__(self, noted: list[Noted]) -> None:
+    def __init__(self, noted: list[Noted], tape: Tape, guard: Guard) -> None:
         super().__init__()
-        self.noted = noted
+        self.noted, self.guard = noted, guard
+        self.after = guard("linemap", partial(note, noted, tape))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.guard.on:  # in a worker that draws batches
+            return func(*args, **(kwargs or {}))
         start = sequence_number()
         if sys.gettrace() is None:
             result = as_if_from(calling_frame())(func, args, kwargs or {})
         else:  # a debugger must not see a frame of ours in the user's file
             result = func(*args, **(kwargs or {}))
-        end = sequence_number()
-        if end > start:
-            name = getattr(func, "__name__", "")
-            op = "" if name in OPERATION_INSIDE else public_function(name)
-            self.noted.append(Noted(start, end, Line(op, user_place())))
+        self.after(func, args, kwargs or {}, result, start, sequence_number())
         return result
+
+
+def note(noted: list[Noted], tape: Tape, func: Any, args: Any, kwargs: Any, result: Any, start: int, end: int) -> None:
+    """One call has returned."""
+    name = getattr(func, "__name__", "")
+    entry = tape.note(func, name, args, kwargs, result)
+    if end > start:
+        op = "" if name in OPERATION_INSIDE else public_function(name)
+        noted.append(Noted(start, end, Line(op, user_place(), entry)))
 
 
 _DISPATCH = torch.overrides.handle_torch_function.__code__

@@ -9,7 +9,7 @@ from ..incident import Incident, Operand, Place
 from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
 from ..stats import is_bad, item, word
-from . import variables
+from . import ungraphed, variables
 from .births import kind_of
 from .expressions import Born
 from .hazards import Hazard, first
@@ -32,11 +32,8 @@ class Origin:
             if name is not None:
                 self.from_weights(incident, *name)
                 return
-        if found.kind == "outside" and not any(bad.source == "batch" for bad in self.run.bad_data):
-            made = variables.computed(found.value)
-            if made is not None:
-                self._from_expression(incident, found, made)
-                return
+        if found.kind == "outside" and ungraphed.told(self, incident, found, graph):
+            return
         if not found.certain:
             self.look_for_data()
         if found.kind != "operation" or self._fed_by_data(found):
@@ -45,9 +42,9 @@ class Origin:
                 self.from_data(incident, data)
                 return
             if found.kind == "outside":
-                ungraphed = next((b for b in self.run.births if b.inputs_finite and b.start == b.end), None)
-                if ungraphed is not None:  # a module without weights, that was given the batch itself
-                    self.from_module(incident, ungraphed)
+                alone = next((b for b in self.run.births if b.inputs_finite and b.start == b.end), None)
+                if alone is not None:  # a module without weights, that was given the batch itself
+                    self.from_module(incident, alone)
                     return
                 incident.phase = "loss"
                 incident.unknown = "a tensor that was computed without a graph was not finite before it was used here"
@@ -88,7 +85,7 @@ class Origin:
             incident.place, incident.operands = birth.place, birth.operands
             incident.parameters_finite, incident.kind = birth.parameters_finite, birth.kind
 
-    def _from_expression(self, incident: Incident, found: Found, made: Born) -> None:
+    def from_expression(self, incident: Incident, found: Found, made: Born) -> None:
         """Made by the user's arithmetic without a graph: of the batch before the model saw it, or for the loss."""
         if self.run.bad_data:
             self.from_data(incident, self.run.bad_data[0])
@@ -120,10 +117,11 @@ class Origin:
             return None  # the whole batch was looked at and is finite
         return variables.bad_tensor(found.value)
 
-    def from_data(self, incident: Incident, bad: BadTensor) -> None:
+    def from_data(self, incident: Incident, bad: BadTensor, made_at: Place | None = None) -> None:
         incident.phase, incident.method = "input", "batch"
         incident.tensor, incident.row, incident.index = bad.path, bad.row, bad.index
-        incident.kind, incident.place, incident.dtype = bad.kind, bad.place, bad.dtype
+        incident.kind, incident.place, incident.dtype = bad.kind, made_at or bad.place, bad.dtype
+        incident.source = bad.source
         incident.layer = incident.module = incident.op = None
 
     def from_module(self, incident: Incident, birth: Birth) -> None:
@@ -163,6 +161,8 @@ class Origin:
             incident.layer, incident.module = hazard.layer.name, hazard.layer.kind
         if hazard.operand is not None:
             incident.operands = [hazard.operand]
+        if hazard.masked_rows:  # its NaN was there in forward already, in rows that the loss leaves out
+            incident.phase, incident.masked_rows = "loss" if incident.layer is None else "forward", hazard.masked_rows
         if hazard.place.line is None:
             incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
         incident.method = "graph"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..incident import Operand
-from .computed import Values, count, shape_of
+from ..stats import word
+from .computed import Values, count, dtype_of, shape_of
 from .operations import CARRIERS, LINEAR, MASKERS, SOFTMAXES, inputs_of, stem
 from .values import Graph, describe, is_leaf, order
 
@@ -107,6 +108,17 @@ class Search:
                 best = found
         return best
 
+    def hidden(self, dtype: str) -> Found | None:
+        """The first sure birth in this type, whether it reaches the root or not."""
+        for node in self.graph.nodes:
+            if self.state[node] != BAD or node is self.graph.root or is_leaf(node):
+                continue
+            found, deeper = self._look(node, [])
+            if found is not None and not deeper and found.certain and found.kind == "operation":
+                if dtype == word(dtype_of(node)):
+                    return found
+        return None
+
     def _look(self, node: Any, path: list[Any]) -> tuple[Found | None, list[Any]]:
         """A birth at a bad (or perhaps bad) node, or the nodes below to look at."""
         if is_leaf(node):
@@ -133,7 +145,9 @@ class Search:
             return None, unknown  # what it was given may have been bad already
         if self.state[node] == UNKNOWN and kind in CARRIERS:
             return None, []
-        return Found(node, "operation", None, operands, certain=not unknown and self.state[node] == BAD, path=path), []
+        masked = kind in LINEAR and any(state == MASKED for _, _, state in below)  # a sum of -inf: where is it from?
+        certain = not unknown and not masked and self.state[node] == BAD
+        return Found(node, "operation", None, operands, certain=certain, path=path), []
 
     def _operands(self, node: Any, kind: str) -> list[Operand]:
         names = inputs_of(kind)

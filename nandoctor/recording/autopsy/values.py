@@ -138,7 +138,10 @@ def _fits(node: Any, number: int, value: Tensor) -> bool:
 
 def packed(node: Any, name: str) -> bool:
     """Whether node._saved_<name> has hooks: reading it would run them."""
-    raw = getattr(node, f"_raw_saved_{name}", None)
+    try:
+        raw = getattr(node, f"_raw_saved_{name}", None)
+    except RuntimeError:  # an earlier backward freed it
+        return False
     return raw is not None and not isinstance(raw, (tuple, list)) and _has_hooks(raw)
 
 

@@ -38,6 +38,13 @@ class Watch:
         step = self.run.recorder.settings.watch_step
         return step is not None and in_main_thread() and abs(self.run.recorder.step - step) <= AROUND
 
+    def ahead(self) -> None:
+        """A step has ended, or an optimizer was made: what is computed before the model is called counts, too."""
+        if self.wanted() and self.forward is None and self.lines.allowed:
+            self.forget()
+            self.forward = Forward(self)
+            push(self.forward)
+
     def forward_begins(self) -> None:
         self._leave_backward()
         if self.wanted() and self.forward is None and self.lines.allowed:
@@ -96,9 +103,10 @@ class Watch:
             return None
         masked = 0
         if sources:
-            if "softmax" not in op or not all(_only_negative(tensor) for tensor in sources):
+            if not all(_only_negative(tensor) for tensor in sources) or not bool(torch.isnan(bad[0]).any()):
                 return None  # it came in from outside: data, weights
-            masked = int(torch.isnan(bad[0]).all(dim=-1).sum())
+            rows = bad[0] if "softmax" in op else sources[0]
+            masked = int((~torch.isfinite(rows)).all(dim=-1).sum()) if rows.dim() else 0
         incident = self.run.incident("loss", method="watch")
         incident.op, incident.kind, incident.masked_rows = op, kind_of(bad[0]), masked
         incident.dtype = word(bad[0].dtype)

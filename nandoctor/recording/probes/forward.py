@@ -108,6 +108,8 @@ def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> Non
         if run.stale:
             run.begin_graph()
         alarms.forward_begins(layer)
+    elif run.mode == "eval":
+        alarms.lines.pause()
 
 
 def after(run: Run, alarms: Alarms, units: Units, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
@@ -197,6 +199,7 @@ def end_root(
     run: Run, alarms: Alarms, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, loss: bool
 ) -> None:
     """The outermost module call ends: its inputs, and whether what it returned is finite."""
+    alarms.lines.go_on()
     evaluated(run)
     if not loss:
         record_inputs(run, layer, args, kwargs)

@@ -133,6 +133,7 @@ class Optimizers:
         run.checked_gradients = True
         self.alarms.watch.forget()
         run.recorder.step_ends(skipped)
+        self.alarms.ahead()
 
     def count_alone(self, *_: Any) -> None:
         """This probe has failed: steps are still counted, and what waits is still written."""
@@ -221,6 +222,7 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
     guard = run.recorder.guard
     register_optimizer_step_pre_hook(guard("optimizer", optimizers.before_step))
     register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step, optimizers.count_alone))
+    watch_method(torch.optim.Optimizer, "add_param_group", guard("linemap", lambda _: alarms.ahead()))
     seen = guard("zero_grad", lambda _: optimizers.zero_grad())
     watch_method(torch.optim.Optimizer, "zero_grad", seen)
     watch_method(torch.nn.Module, "zero_grad", seen)

@@ -59,8 +59,8 @@ def step(net, optimizer):
 
 torch.manual_seed(0)
 net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
-optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 state("before")
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 sys.settrace(tracer)
 for number in range(4):
     print(step(net, optimizer))
