@@ -64,8 +64,8 @@ class Checks:
     def known_bad(self) -> bool:
         """A script may look at the gradients before the recording does, which waits for the step."""
         if not self.doctor.window.incidents:
-            optimizers = self.doctor.optimizers
-            given = [p for o in optimizers for group in o.param_groups for p in group["params"] if p.grad is not None]
+            tops = [top for model in self.run.names.models if (top := model.ref()) is not None]
+            given = [p for top in tops for p in top.parameters() if p.grad is not None]
             if bad_among([p.grad for p in given]):
                 shielded(self.run, self.doctor.alarms.gradients)([(self.run.names.parameter(p)[0], p) for p in given])
         self.swap()

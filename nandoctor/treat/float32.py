@@ -107,7 +107,7 @@ def anywhere(case: Case) -> Applied | None:
 
 
 def where_it_overflows(case: Case) -> Applied | None:
-    """An Inf that a later operation made 0 of (1 / Inf) reaches no loss: nobody sees it but who looks at each result."""
+    """An Inf of which a later operation made 0 (1 / Inf) reaches no loss: only a look at each result shows it."""
     stop = in_force(case.run, None, in_range)
     if stop is None:
         return None
