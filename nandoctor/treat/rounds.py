@@ -102,7 +102,11 @@ class Rounds:
         """One entry that is not finite would make NaN of all others, or raise."""
         if self.checks is None or self.run.scalers is not None and self.run.scalers.used:
             return  # a GradScaler has to see what overflowed
-        given = [parameters] if isinstance(parameters, Tensor) else [p for p in parameters if isinstance(p, Tensor)]
+        given = [parameters] if isinstance(parameters, Tensor) else parameters
+        if not isinstance(given, (list, tuple)):  # model.parameters() can be walked through once, and that is torch's
+            tops = [top for model in self.run.names.models if (top := model.ref()) is not None]
+            given = [p for top in tops for p in top.parameters()]
+        given = [p for p in given if isinstance(p, Tensor)]
         found = [p.grad for p in given if p.grad is not None]
         places = bad_among(found)
         if places:
