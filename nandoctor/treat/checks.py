@@ -66,7 +66,7 @@ class Checks:
         if not self.doctor.window.incidents:
             tops = [top for model in self.run.names.models if (top := model.ref()) is not None]
             given = [p for top in tops for p in top.parameters() if p.grad is not None]
-            if bad_among([p.grad for p in given]):
+            if bad_among([p.grad for p in given if p.grad is not None]):
                 shielded(self.run, self.doctor.alarms.gradients)([(self.run.names.parameter(p)[0], p) for p in given])
         self.swap()
         return self.due()
@@ -136,7 +136,7 @@ class Checks:
             standing = torch.Tensor.__dict__.get(name)
             if standing is not None:
                 offer = shielded(self.run, functools.partial(self.method, name))
-                setattr(torch.Tensor, name, Asked(standing, self.doctor.window, offer))
+                setattr(torch.Tensor, name, Asked(standing, self.doctor.window, name in NUMBERS, offer))
         self.run.checks = shielded(self.run, self.function)
 
 
@@ -148,13 +148,14 @@ def _bools() -> tuple[type, ...]:
 class Asked:
     """In the place of a method that probes/guards.py watches: it looks first, then we may answer."""
 
-    def __init__(self, standing: Any, window: Any, offer: Callable[[Tensor, FrameType], Any]) -> None:
+    def __init__(self, standing: Any, window: Any, number: bool, offer: Callable[[Tensor, FrameType], Any]) -> None:
         functools.update_wrapper(self, standing)
+        self.number = number
         self.original, self.standing, self.window, self.offer = standing, standing, window, offer
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         found = self.standing.__get__(instance, owner)
-        if instance is None or not self.window.incidents and self.__name__ in NUMBERS:  # an optimizer asks for these
+        if instance is None or not self.window.incidents and self.number:  # optimizers ask for these
             return found
         return self.offer(instance, sys._getframe(1)) or found
 
@@ -217,7 +218,8 @@ def source_of(file: str) -> Source:
 
 def at_line(source: Source, line: int) -> ast.stmt | None:
     """The statement that is running there; of one that holds others, only its test counts."""
-    tests, plain = [], []
+    tests: list[ast.stmt] = []
+    plain: list[ast.stmt] = []
     for one in source.around:
         whole = one.test if isinstance(one, (ast.If, ast.While)) else one
         if whole.lineno <= line <= (whole.end_lineno or whole.lineno):
@@ -225,8 +227,7 @@ def at_line(source: Source, line: int) -> ast.stmt | None:
                 tests.append(one)
             elif not hasattr(one, "body"):
                 plain.append(one)
-    found: list[ast.stmt] = tests or plain
-    return max(found, key=lambda one: (one.lineno, one.col_offset), default=None)
+    return max(tests or plain, key=lambda one: (one.lineno, one.col_offset), default=None)
 
 
 def uses(statement: ast.stmt, source: Source) -> list[ast.stmt]:

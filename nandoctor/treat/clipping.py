@@ -61,7 +61,7 @@ class Clip:
         ways: list[tuple[float, bool]] = [(self.limit, False), (self.limit, True)]
         if self.limit > STRICT:
             ways.insert(0, (STRICT, False))
-        heard: dict[int, list[float]] = {}
+        heard: dict[float, list[float]] = {}  # by place
         for place, way in enumerate(ways):
             losses = rehearsal.losses(partial(self.take, way))
             if losses is None:
@@ -72,7 +72,7 @@ class Clip:
         if not ends:
             return
         best = min(ends, key=lambda place: statistics.fmean(ends[place]))
-        chosen = min(place for place in ends if place == best or behind(ends[place], ends[best]) <= SURE)
+        chosen = int(min(place for place in ends if place == best or behind(ends[place], ends[best]) <= SURE))
         self.take(ways[chosen])
         limit, per_tensor = ways[chosen]
         Ledger(self.case.run.recorder).write(

@@ -120,6 +120,9 @@ class Rounds:
             say("nandoctor: several processes train together: active mode only advises here")
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf) > 0:
+            if (self.run.scale or math.inf) <= 1:
+                self.run.checked_gradients = False
+                doctor.alarms.scaler_skipped()
             return  # the kernel will leave this step out by itself
         if with_closure(args, kwargs):
             doctor.before_step(optimizer, None)
