@@ -85,8 +85,6 @@ def plan(cause: str, documents: bool, e: Evidence) -> Plan:
     """Empty for a cause that no treatment at run time can help: then nothing is done."""
     if not documents or cause not in MEASURED:
         found = MEASURED.get(cause, ())
-        if cause == "data-outlier" and (e.precision.float16 or e.precision.autocast == "float16"):
-            return (WIDE, *found)  # float32 bears what no half-precision sum of squares does
         return (*beneath(e), *found) if cause in MAY_FOLLOW else found
     if cause == UNKNOWN:
         return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)
