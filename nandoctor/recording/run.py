@@ -110,6 +110,7 @@ class Run:
     overshoot: Any = None  # probes/overshoot.py, where --probe asked for it
     rules: Any = None  # treat/mode.py, where active mode has changed an operation
     scalers: Any = None  # treat/scalers.py, likewise
+    checks: Any = None  # treat/checks.py: what the script asks of a value that is not finite
     alone: Any = None  # treat/batchnorm.py: layers that are given one value per channel
 
     def __post_init__(self) -> None:

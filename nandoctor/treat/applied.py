@@ -63,6 +63,7 @@ class Applied:
     back: Back = ""
     unharmed: int | None = None  # an earlier step than onset that a rollback has to go back to
     upstream: str = ""  # the cause that goes on being seen, as this mends it after the recording looks
+    beneath: str = ""  # the same, as long as the loss stays where it was
     early: Callable[[Optimizer], None] | None = None  # before the gradients are measured
     gradients: Callable[[Gradients], bool | None] | None = None  # True: leave this step out
     factor: Callable[[Optimizer], float] | None = None  # of the learning rate of this step

@@ -182,7 +182,8 @@ class Doctor:
 
     def _settled(self, cause: str, e: Evidence) -> bool:
         """Given up, or mended after it is seen, or about first weights in a window that began with later ones."""
-        if any(applied.upstream == cause for applied in self.active):
+        calm = not (self.vitals.bad_in_a_row or self.vitals.loss.high())
+        if any(applied.upstream == cause or calm and applied.beneath == cause for applied in self.active):
             return True
         return key_of(cause, e) in self.given_up or (cause == "bad-initialization" and self.window.base > 0)
 
@@ -268,13 +269,10 @@ class Doctor:
         """What was tried for this cause at this place, and is still on trial, has not helped."""
         for trial in [trial for trial in self.trials if trial.key == key]:
             self.trials.remove(trial)
-            self._take_off(trial.applied)
+            if trial.applied in self.active:
+                self.active.remove(trial.applied)
+                trial.applied.stop()
             withdrawn(self.ledger, trial, self.run.recorder.step)
-
-    def _take_off(self, applied: Applied) -> None:
-        if applied in self.active:
-            self.active.remove(applied)
-            applied.stop()
 
     def look_back(self) -> None:
         """Nothing is wrong at this step: have the treatments on trial proved themselves?"""

@@ -36,7 +36,12 @@ def shielded(run: Run, function: Callable[..., Any], otherwise: Any = None) -> C
 
 
 def on_inputs(run: Run, change: Callable[..., Tensor | None], with_place: bool = False) -> Callable[[], None]:
-    """Every tensor that the outermost module call is given by position passes through; not what the user computed."""
+    """Every tensor that the outermost module call is given passes through; not what the user computed."""
+
+    def changed_of(value: Any, module: nn.Module, place: str) -> Any:
+        if not isinstance(value, Tensor) or value.grad_fn is not None or value.requires_grad:
+            return None
+        return change(value, module, place) if with_place else change(value)
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if len(run.thread.stack) > 1:
@@ -44,19 +49,30 @@ def on_inputs(run: Run, change: Callable[..., Tensor | None], with_place: bool =
         layer = run.names.known(module)
         if layer is not None and not layer.model.parameters:
             return None  # a loss
-        changed = False
-        found: list[Any] = []
-        for place, value in enumerate(args):
-            new = None
-            if isinstance(value, Tensor) and value.grad_fn is None and not value.requires_grad:
-                new = change(value, module, str(place)) if with_place else change(value)
-            found.append(value if new is None else new)
-            changed = changed or new is not None
-        return tuple(found) if changed else None
+        new = [changed_of(value, module, str(place)) for place, value in enumerate(args)]
+        if all(value is None for value in new):
+            return None
+        return tuple(old if value is None else value for old, value in zip(args, new, strict=True))
 
-    handle = register_module_forward_pre_hook(shielded(run, before))
-    OURS.add(handle.id)
-    return handle.remove
+    def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(run.thread.stack) > 1:
+            return None
+        new = {name: found for name, value in kwargs.items() if (found := changed_of(value, module, name)) is not None}
+        return (args, {**kwargs, **new}) if new else None
+
+    handles = [register_module_forward_pre_hook(shielded(run, before))]
+    OURS.add(handles[0].id)
+    for model in run.names.models:  # a hook on all modules is not told what is given by keyword
+        top = model.ref()
+        if top is not None and model.parameters:
+            handles.append(top.register_forward_pre_hook(shielded(run, named), with_kwargs=True))
+            OURS.add(handles[-1].id)
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return remove
 
 
 def before_clip(run: Run, function: Callable[[], None]) -> Callable[[], None]:

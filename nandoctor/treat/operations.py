@@ -1,4 +1,4 @@
-"""A named operation is kept inside its domain, or is computed in float32, at the line that made the first bad value."""
+"""A named operation is kept inside its domain, at the line that made the first bad value, or wherever one leaves it."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..causes import treatments
 from ..evidence import Bad
 from .applied import Applied, Case
-from .mode import Rule, in_force, user_line
+from .mode import in_force, user_line
 
 TINY, SMALL = 1e-12, 1e-8  # under a root; under a logarithm or as a divisor: unsafe_op.KEEP_INSIDE
 INSIDE = 1e-6  # how far from the edge where a derivative is infinite
@@ -58,33 +58,11 @@ def inside(case: Case) -> Applied | None:
     return Applied(
         treatments.OPERATIONS, f"{bad.op}{place} is kept inside its domain",
         "remove --active; to keep it, change the line",
-        {"kind": "operation", "op": bad.op, "file": bad.file, "line": bad.line}, back=_back(case), stop=stop,
+        {"kind": "operation", "op": bad.op, "file": bad.file, "line": bad.line}, back=back_of(case), stop=stop,
     )  # fmt: skip
 
 
-def anywhere(case: Case) -> Applied | None:
-    """Any operation with a singular point, wherever in the program it makes NaN or Inf of finite numbers."""
-    if case.evidence.bad is None:
-        return None
-
-    def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
-        if not isinstance(result, Tensor) or not result.is_floating_point() or bool(torch.isfinite(result).all()):
-            return result
-        given = [x for x in args if isinstance(x, Tensor) and x.is_floating_point()]
-        finite = all(bool(torch.isfinite(x).all()) for x in given)
-        return kept_inside(op, func, args, kwargs) if finite else result
-
-    stop = in_force(case.run, EVERY, rule)
-    if stop is None:
-        return None
-    return Applied(
-        treatments.OPERATIONS, "every operation that makes NaN or Inf of finite numbers is kept inside its domain",
-        "remove --active; to keep it, guard the line", {"kind": "operation"}, back=_back(case), stop=stop,
-    )  # fmt: skip
-
-
-def _back(case: Case) -> Any:
+def back_of(case: Case) -> Any:
     """A value that was never applied has harmed nothing; one that came of a drift has."""
     return "onset" if case.evidence.onset.run_up >= 2 else ""
 
@@ -163,73 +141,3 @@ def spread(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = {key: value for key, value in kwargs.items() if key not in ("unbiased", "correction")}
     dims = [value for value in args[1:] if isinstance(value, (int, tuple, list)) and not isinstance(value, bool)]
     return torch.var(args[0], *dims[:1], correction=0, **given).add(TINY).sqrt()
-
-
-# --- float32 -----------------------------------------------------------------------------------------------------
-def widened(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype in FLOATS16 else value
-    if type(value) in (list, tuple):
-        return type(value)(widened(item) for item in value)
-    return value
-
-
-def in_float32(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The same call on float32 copies, outside of autocast."""
-    device = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
-    with torch.autocast(device, enabled=False):
-        return func(*widened(args), **{key: widened(value) for key, value in kwargs.items()})
-
-
-def tolerant(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What is float32 now meets what is half: torch refuses before it computes anything."""
-    try:
-        return func(*args, **kwargs)
-    except RuntimeError as error:
-        if "dtype" not in str(error) and "scalar type" not in str(error):
-            raise
-        return in_float32(func, args, kwargs)
-
-
-NOT_COMPUTED = frozenset(  # hand a tensor on, or are not about its values
-    ("", "to", "half", "float", "type", "bfloat16", "backward", "detach", "item", "dtype", "shape", "size", "view",
-     "reshape", "__get__", "__set__", "requires_grad_", "copy_", "set_data", "is_floating_point", "dim", "numel")
-)  # fmt: skip
-
-
-def float32_island(case: Case) -> Applied | None:
-    """The operation that overflowed, at its line, and everything that its result meets."""
-    bad = case.evidence.bad
-    if bad is None or bad.op is None or bad.phase not in ("forward", "loss"):
-        return None
-    here, ops = at_its_line(bad), SAME.get(bad.op, frozenset((bad.op,)))
-
-    def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if op in ops and here():
-            return in_float32(func, args, kwargs)
-        return func(*args, **kwargs) if op in NOT_COMPUTED else tolerant(func, args, kwargs)
-
-    place = f" at {bad.file}:{bad.line}" if bad.file and bad.line else ""
-    return _islands(case, rule, f"{bad.op}{place} runs in float32", bad)
-
-
-def float32_everywhere(case: Case) -> Applied | None:
-    def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if op in ("half", "bfloat16"):
-            return args[0].float()
-        if op in NOT_COMPUTED:
-            return func(*args, **kwargs)
-        return in_float32(func, args, kwargs)
-
-    return _islands(case, rule, "every operation of the forward pass runs in float32", case.evidence.bad)
-
-
-def _islands(case: Case, rule: Rule, what: str, bad: Bad | None) -> Applied | None:
-    stop = in_force(case.run, None, rule)
-    if stop is None:
-        return None
-    return Applied(
-        treatments.AMP_ORDER, what, "remove --active; to keep it, leave autocast for this part",
-        {"kind": "float32", "op": bad.op if bad else None, "file": bad.file if bad else None,
-         "line": bad.line if bad else None, "layer": bad.layer if bad else None}, back=_back(case), stop=stop,
-    )  # fmt: skip

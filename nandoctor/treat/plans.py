@@ -10,6 +10,7 @@ from . import (
     batchnorm,
     clipping,
     data,
+    float32,
     initialization,
     learning_rate,
     loss_cap,
@@ -28,10 +29,11 @@ Plan = tuple[tuple[str, Treat], ...]
 
 CLIP = (treatments.ADAPTIVE_CLIPPING, clipping.usual)
 SLOWER = (treatments.LEARNING_RATE, learning_rate.slower)
-ISLAND = (treatments.AMP_ORDER, operations.float32_island)
-ALL_FLOAT32 = (treatments.AMP_ORDER, operations.float32_everywhere)
+ISLAND = (treatments.AMP_ORDER, float32.island)
+ALL_FLOAT32 = (treatments.AMP_ORDER, float32.everywhere)
+WIDE = (treatments.AMP_ORDER, float32.where_it_overflows)
 SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
-ANYWHERE = (treatments.OPERATIONS, operations.anywhere)
+ANYWHERE = (treatments.OPERATIONS, float32.anywhere)
 RESTORED = (treatments.NONFINITE_WEIGHTS, rollback.restored)
 BACK = (treatments.ROLLBACK, rollback.slower)
 TAME = (treatments.DATA, data.tame)
@@ -44,8 +46,8 @@ MEASURED: dict[str, Plan] = {
     "bad-input-data": ((treatments.DATA, data.replace), ANYWHERE),
     "bad-labels": ((treatments.DATA, data.replace), ANYWHERE),
     "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), SLOWER),
-    "fp16-overflow": (ISLAND, ALL_FLOAT32, SCALE),
-    "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE),
+    "fp16-overflow": (ISLAND, WIDE, ALL_FLOAT32, SCALE),
+    "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE, WIDE),
     "amp-misuse": ((treatments.AMP_ORDER, amp_order.mended), SCALE),
     "masked-softmax": ((treatments.ATTENTION_LOGITS, softmax.open_rows), (treatments.DATA, data.replace)),
     "unsafe-op": ((treatments.OPERATIONS, operations.inside), ANYWHERE, BACK),

@@ -197,6 +197,8 @@ def search(rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> d
         best = best_of(found)
         if best is None:  # all were lost
             asked = [min(found) / far**2] if min(found) > SMALLEST else []
+        elif best > 1 and found[best] == found.get(best / far):
+            asked = []  # a bound was reached: beyond it every size is the same
         elif best in (max(found), min(found)) and best != 1.0 and len(found) < MOST:
             asked = [best * far if best > 1 else best / far]
         elif not halfway:

@@ -11,13 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ..causes import treatments
-from ..recording.attach import watch_method
+from ..recording.attach import watch_method, wrap_function
 from ..recording.probes.optimizer import with_closure
 from ..recording.run import Run
 from ..recording.stats import detach, item, measurable
 from ..recording.tracebacks import OURS
-from . import batchnorm, distributions
+from . import batchnorm, distributions, refusals
 from .applied import Gradients
+from .checks import Checks
 from .doctor import Doctor
 from .finite import bad_among, mend_, norms
 from .hooks import shielded
@@ -37,6 +38,9 @@ def begin(run: Run) -> "Rounds":
         window, Ledger(run.recorder),
     )  # fmt: skip
     rounds = Rounds(run, doctor)
+    clips = [torch.nn.utils, torch.nn.utils.clip_grad]  # before the recording puts its own around: it looks first
+    for name in ("clip_grad_norm_", "clip_grad_value_"):
+        wrap_function(clips, name, before=shielded(run, rounds.clipping))
     register_optimizer_step_pre_hook(shielded(run, rounds.early))
     return rounds
 
@@ -46,6 +50,8 @@ class Rounds:
         self.run, self.doctor = run, doctor
         self.rates: list[tuple[dict[str, Any], Any, Any]] = []  # group, its lr, what stood there meanwhile
         self.held: list[tuple[Tensor, Tensor]] = []  # gradients of a step that is left out
+        self.checks: Checks | None = None
+        self.bad_clipped = 0  # entries that were not finite, and became 0 before the script clipped
         self.finite_rates: dict[int, float] = {}  # by group: the last lr that was finite
 
     def follow(self, alarms: Any) -> None:
@@ -63,6 +69,10 @@ class Rounds:
             batchnorm.never_one(run, doctor.ledger)
         if touches and self.allowed(treatments.DATA):
             distributions.never_nan(run, doctor.ledger)
+            refusals.never_refused(run, doctor.ledger)
+        if touches and self.allowed(treatments.NONFINITE_GRADIENTS):
+            self.checks = Checks(run, doctor)
+            self.checks.install()
 
     def allowed(self, name: str) -> bool:
         return not self.doctor.allowed or name in self.doctor.allowed
@@ -77,11 +87,31 @@ class Rounds:
     def loss(self, loss: Tensor) -> None:
         if loss.numel() == 1 and measurable(loss):
             value = self.run.scaled_losses.get(id(loss))
-            self.doctor.loss_seen(item(detach(loss)) if value is None else value)
+            value = item(detach(loss)) if value is None else value
+            self.doctor.loss_seen(value)
+            if self.checks is not None and math.isfinite(value):
+                self.checks.finite = value
+        if self.checks is not None and torch.is_anomaly_enabled() and torch.is_anomaly_check_nan_enabled():
+            torch.set_anomaly_enabled(True, False)  # it would raise in backward; the recording names the operation
 
     def early(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for call in self.doctor.each("early"):
             call(optimizer)
+
+    def clipping(self, parameters: Any, *_: Any, **__: Any) -> None:
+        """One entry that is not finite would make NaN of all others, or raise."""
+        if self.checks is None or self.run.scalers is not None and self.run.scalers.used:
+            return  # a GradScaler has to see what overflowed
+        given = [parameters] if isinstance(parameters, Tensor) else parameters
+        if not isinstance(given, (list, tuple)):  # model.parameters() can be walked through once, and that is torch's
+            tops = [top for model in self.run.names.models if (top := model.ref()) is not None]
+            given = [p for top in tops for p in top.parameters()]
+        given = [p for p in given if isinstance(p, Tensor)]
+        found = [p.grad for p in given if p.grad is not None]
+        places = bad_among(found)
+        if places:
+            self.doctor.alarms.gradients([(self.run.names.parameter(p)[0], p) for p in given if p.grad is not None])
+        self.bad_clipped += sum(mend_(found[place]) for place in places)
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         doctor = self.doctor
@@ -90,6 +120,9 @@ class Rounds:
             say("nandoctor: several processes train together: active mode only advises here")
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and float(found_inf) > 0:
+            if (self.run.scale or math.inf) <= 1:
+                self.run.checked_gradients = False
+                doctor.alarms.scaler_skipped()
             return  # the kernel will leave this step out by itself
         if with_closure(args, kwargs):
             doctor.before_step(optimizer, None)
@@ -98,6 +131,7 @@ class Rounds:
                 self._scale_rates(optimizer)
             return
         found = gradients_of(optimizer, doctor.loss)
+        found.finite = found.finite and not self.bad_clipped
         out = doctor.before_step(optimizer, found)
         if doctor.policy == "advise":
             return
@@ -106,6 +140,7 @@ class Rounds:
             out = any([call(found) for call in doctor.each("gradients")])
         if not out and not found.finite:
             out = not self._repair(found)
+        self.bad_clipped = 0
         if out:
             self._leave_out(found)
         else:
@@ -148,7 +183,7 @@ class Rounds:
             why = "the loss is not finite" if hopeless else "its gradients are not finite"
             doctor.ledger.write("once", treatments.NONFINITE_GRADIENTS, cause, "this update is left out", why)
             return False
-        count = sum(mend_(gradient) for gradient in found.tensors())
+        count = sum(mend_(gradient) for gradient in found.tensors()) + self.bad_clipped
         what = f"{count} entries of gradients that were not finite became 0"
         why = "the loss is finite, the batch is kept"
         doctor.ledger.write("once", treatments.NONFINITE_GRADIENTS, cause, what, why)

@@ -224,6 +224,13 @@ class Alarms:
             run.checked_gradients = True
             return
         run.checked_gradients = True
+        if run.recorder.settings.active and run.scale is not None and run.scale <= 1 and not self._full():
+            incident = self.watch.birth_in_backward() or run.incident("gradient", phase="backward", method="gradients")
+            if incident.op is None and not self.origin.from_hazard(incident, self.graphs.hazards):
+                self.origin.from_trail(incident, [])
+            incident.kind, incident.dtype = incident.kind or "nan", incident.dtype or "float32"
+            self._file(incident)  # no loss scale is left that could be at fault, and every step is left out
+            return
         if self.skipped < MAX_SKIPPED:
             self.skipped += 1
             incident = self.run.incident("gradient", phase="backward", skipped=True, method="gradients")

@@ -5,11 +5,13 @@ Then backward is never called, and what the graph knows must be read now.
 
 import math
 import sys
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..attach import watch_lookup, watch_method
+from ..attach import FRAMES, watch_lookup, watch_method
 from ..autopsy import variables
 from ..autopsy.incidents import Alarms
 from ..frames import is_user_code, user_place
@@ -41,7 +43,7 @@ def install(run: Run, alarms: Alarms) -> None:
                 alarms.evaluated_value(tensor, user_place())
 
     def function_looked_up() -> None:
-        frame = sys._getframe(3)
+        frame = sys._getframe(4)
         if is_user_code(frame.f_code):
             for loss in variables.scalars_with_graph(frame)[:1]:
                 alarms.non_finite_loss(loss)
@@ -59,5 +61,13 @@ def install(run: Run, alarms: Alarms) -> None:
 
     for name in LOOKS:
         watch_method(torch.Tensor, name, look)
-    watch_lookup(torch, FUNCTIONS, guard("guards", function_looked_up))
+    looked_up = guard("guards", function_looked_up)
+
+    def read(name: str) -> Any:
+        looked_up()
+        return run.checks(name, sys._getframe(2)) if run.checks is not None else None
+
+    FRAMES.add(read.__code__)
+    for name in FUNCTIONS:
+        watch_lookup(torch, (name,), partial(read, name))
 
