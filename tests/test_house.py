@@ -21,7 +21,7 @@ MAX_FILE_LINES = 300
 # recording in code and callbacks 500,
 # the walk over pages and what survives a full disk 400
 # silent failures: how gradients flow, losses by hand 300; what models make and what is left out 300
-# the tape that repeats what has no graph 700; what keeps a script alive that ends itself at a NaN, a choice of clips 400
+# the tape that repeats what has no graph 700; what keeps a script alive at a NaN, a choice of clips 400
 MAX_CODE_LINES = 25_500  # a thousand for patching/: an edit of the script for every cause; 700 for what came first
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
