@@ -79,7 +79,7 @@ def compare(a: Trace, b: Trace, muted: frozenset[str] = frozenset()) -> Comparis
     if hardware_fault.CAUSE.id not in muted:
         other = tuple(f"{name} is not the same" for name in differs if name in EXPLAINING)
         flip = diagnoses[0].evidence.flip or diagnoses[1].evidence.flip
-        verdict = hardware_fault.compared(found, other, flip)
+        verdict = hardware_fault.compared(found, other, flip, _ordered(a, b))
     return Comparison(
         kind=_kind(found, differs, verdict),
         divergence=found,
@@ -180,6 +180,12 @@ def _surroundings(a: Trace, b: Trace) -> tuple[tuple[str, ...], dict[str, tuple[
         else:
             differs[name] = (_shown(left), _shown(right))
     return tuple(same), differs
+
+
+def _ordered(a: Trace, b: Trace) -> bool:
+    """On a processor the same number of threads adds in the same order each time."""
+    on = [(t.header.get("device"), t.header.get("threads"), t.header.get("world", 1)) for t in (a, b)]
+    return on[0] == on[1] and on[0][0] == "cpu" and on[0][1] is not None and on[0][2] in (1, None)
 
 
 def _words(command: Any) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ How to tell it from its neighbours
     than rounding. In a distributed training the replicas are each other's
     repetition: a candidate is one that was given the same gradients and does not
     hold the same weights. A program without a seed differs from its first step
-    on; kernels that add in no fixed order differ by rounding, and early.
+    on; kernels that add in no fixed order differ by rounding, and early. On a
+    processor with the same number of threads they add in the same order each time:
+    there a difference of rounding's size that comes late and grows is a fault, too.
     corrupt-weights: code that writes into a weight does so in every run. From one
     recording this is never more than a candidate: a weight changed once, nothing
     was seen writing it, and one flipped bit of its exponent explains by how much.
@@ -37,7 +39,7 @@ from .remedies import nan_guide, papers, torch_docs
 from .wording import num
 
 COMPUTED = ("activation", "output_gradient", "parameter_gradient", "update", "weight", "loss", "gradient_norm",
-            "foreign_write")  # kinds whose values follow from inputs, weights and random draws alone  # fmt: skip
+            "gradient_cosine", "curvature", "foreign_write")  # kinds whose values follow from inputs, weights and random draws alone  # fmt: skip
 EQUAL_STEPS = 3  # equal to the last bit before it: a program without a seed has parted by then
 SURE_STEPS = 10  # and one that draws at random in one batch of four, too (0.75 ** 10 = 6 %)
 PROVED, LIKELY = 0.95, 0.7  # after so many equal steps
@@ -76,10 +78,15 @@ def _replica(d: Desync, r: Ranks, flip: Flip | None) -> Answer:
                    "given the same gradients.", tuple(facts), tuple(against))  # fmt: skip
 
 
-def compared(d: Divergence, other: tuple[str, ...], flip: Flip | None) -> Verdict | None:
-    """From two recordings; `other` says what was not the same about them: then nothing is proved."""
+def compared(d: Divergence, other: tuple[str, ...], flip: Flip | None, ordered: bool = False) -> Verdict | None:
+    """From two recordings; `other` says what was not the same about them: then nothing is proved.
+
+    ordered: both were made by kernels that add in the same order each time.
+    """
     p = d.first
-    if p is None or d.other_start or p.kind not in COMPUTED or p.rounding:
+    if p is None or d.other_start or p.kind not in COMPUTED:
+        return None
+    if p.rounding and not (ordered and d.beyond is not None and min(p.step, d.equal_here) >= SURE_STEPS):
         return None
     written = p.kind == "foreign_write"
     if p.step < EQUAL_STEPS or (not written and (p.only_in is not None or d.equal_here < EQUAL_STEPS)):
@@ -87,7 +94,8 @@ def compared(d: Divergence, other: tuple[str, ...], flip: Flip | None) -> Verdic
     what = _what(p)
     against = tuple(f"{text}: that may explain the difference" for text in other)
     against += ("a random draw without a seed that happens for the first time at this step would look the same",)
-    confidence = FAINTER if other else PROVED if p.step >= SURE_STEPS and not p.random else LIKELY
+    sure = p.step >= SURE_STEPS and not p.random and not p.rounding
+    confidence = FAINTER if other else PROVED if sure else LIKELY
     facts = (Fact(what, p.b if isinstance(p.b, float) else None, None, p.step, p.layer), *_equal(d, p))
     if flip is not None and flip.step == p.step:
         facts += (_bit(flip),)

@@ -200,6 +200,14 @@ def test_growing_rounding_is_no_hardware_fault_and_its_growth_is_told():
     assert found.divergence.growth is not None and 2.5 < found.divergence.growth < 3.5
 
 
+@pytest.mark.parametrize(("device", "verdict"), [("cpu", "hardware-fault"), ("NVIDIA H100", "healthy")])
+def test_rounding_that_comes_late_and_grows_is_a_fault_where_sums_have_one_order(device, verdict):
+    noise = [2.0 * (1 + 1e-7 * 3.0 ** (step - 20)) if step >= 20 else 2.0 for step in range(30)]
+    pair = (made().trace(), made(1, activations={"a": 1.0, "b": noise}).trace())
+    found = compare(*(with_header(trace, device=device, threads=2) for trace in pair))
+    assert found.diagnosis.verdict == verdict
+
+
 def test_another_learning_rate_is_another_path_of_the_program():
     found = compare(made().trace(), made(1, lr=[0.1] * 20 + [0.05] * 10).trace())
     assert found.kind == "other-path" and found.divergence.first is not None
