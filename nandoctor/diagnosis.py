@@ -44,11 +44,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a diagnosis was read from where nothing was recorded (nandoctor/logs), in sentences."""
+    """What a diagnosis was read from besides a recording, or in place of one (nandoctor/logs), in sentences."""
 
     said: str  # what happened; the first line where no cause is the verdict
     sure: str  # how sure one can be from it
     more: str  # which command tells more
+    heading: str = "From a log alone"
 
 
 @dataclass(frozen=True)

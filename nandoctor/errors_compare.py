@@ -30,3 +30,12 @@ def other_program(a: str, b: str, difference: str) -> UserError:
         why="Only two recordings of one command can say whether it is reproducible.",
         try_this=TWICE,
     )
+
+
+def two_logs(a: str, b: str) -> UserError:
+    return UserError(
+        title="TWO LOGS",
+        happened=f"{a} and {b} are both logs.",
+        why="Whether a failure comes again shows in a recording beside a log, or in two recordings.",
+        try_this=f"nandoctor record -- COMMAND; nandoctor diagnose {a} run.parquet",
+    )

@@ -26,8 +26,8 @@ MAX_CODE_LINES = 25_500  # a thousand for patching/: an edit of the script for e
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
-    "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_path", "comparison", "report", "causes", "trace",
-            "errors", "errors_compare", "errors_plot", "evidence"},  # plot asks which rank to draw
+    "cli": {"patching", "launch", "logs", "diagnosis", "diagnosis_path", "comparison", "observed", "report", "causes",
+            "trace", "errors", "errors_compare", "errors_plot", "evidence"},  # plot asks which rank to draw
     "launch": {"trace", "errors"},
     "logs": {"diagnosis", "causes", "evidence", "trace", "errors"},
     "report": {"diagnosis", "comparison", "causes", "evidence"},
@@ -46,6 +46,7 @@ MAY_IMPORT = {  # room -> rooms it may import, besides itself and version
     "version": set(),
     "blocks": {"launch", "recording", "trace"},
     "callbacks": {"blocks", "launch"},
+    "observed": {"diagnosis", "causes", "evidence", "logs", "trace"},
     "diagnosis_path": {"diagnosis", "diagnosis_ranks", "logs", "trace"},
     "notebook": {"diagnosis", "diagnosis_path", "report"},
     "__init__": {"blocks", "notebook", "callbacks", "trace"},

@@ -39,7 +39,8 @@ from .remedies import nan_guide, papers, torch_docs
 from .wording import num
 
 COMPUTED = ("activation", "output_gradient", "parameter_gradient", "update", "weight", "loss", "gradient_norm",
-            "gradient_cosine", "curvature", "foreign_write")  # kinds whose values follow from inputs, weights and random draws alone  # fmt: skip
+            "gradient_cosine", "curvature",
+            "foreign_write")  # kinds whose values follow from inputs, weights and random draws alone  # fmt: skip
 EQUAL_STEPS = 3  # equal to the last bit before it: a program without a seed has parted by then
 SURE_STEPS = 10  # and one that draws at random in one batch of four, too (0.75 ** 10 = 6 %)
 PROVED, LIKELY = 0.95, 0.7  # after so many equal steps

@@ -36,6 +36,7 @@ def diagnose(
 
     Exits 0 when the run is healthy, 1 when a cause was found or something failed, 2 when it cannot be read.
     Of two recordings: 0 when both are healthy and the run is reproducible, 1 when not.
+    Of a log and a recording: did what the log shows come again while it was recorded?
     """
     from nandoctor.diagnosis import known_causes
     from nandoctor.diagnosis_path import diagnose_path
@@ -43,14 +44,32 @@ def diagnose(
 
     muted = known_causes(mute or ())
     if trace is not None and again is not None:
-        raise typer.Exit(_compare(trace, again, as_json, full, muted))
-    diagnosis = diagnose_path(trace, muted)
+        diagnosis = _beside_log(trace, again, muted)
+        if diagnosis is None:
+            raise typer.Exit(_compare(trace, again, as_json, full, muted))
+    else:
+        diagnosis = diagnose_path(trace, muted)
     if patch:
         _say_patch(diagnosis)
         raise typer.Exit(0 if diagnosis.healthy else 1)
     text = json.render(diagnosis) if as_json else terminal.render(diagnosis, full=full, colour=_wants_colour())
     _say(text)
     raise typer.Exit(0 if diagnosis.healthy else 1)
+
+
+def _beside_log(first: Path, second: Path, muted: frozenset[str]) -> "Diagnosis | None":
+    """Of a log and a recording, in either order; None for two recordings."""
+    from nandoctor.errors_compare import two_logs
+    from nandoctor.logs.sniff import is_log
+    from nandoctor.observed import observed
+    from nandoctor.trace.open import open_trace
+
+    logs = [path for path in (first, second) if is_log(path)]
+    if not logs:
+        return None
+    if len(logs) == 2:
+        raise two_logs(str(first), str(second))
+    return observed(logs[0], open_trace(second if logs[0] is first else first), muted)
 
 
 def _compare(trace: Path, again: Path, as_json: bool, full: bool, muted: frozenset[str]) -> int:

@@ -30,7 +30,7 @@ def render(diagnosis: Diagnosis) -> str:
         parts.append(_list(terminal.WHAT_TO_DO, map(_remedy, likely.remedies), "ol"))
     parts.append(_list("Other candidates", map(_candidate, others)))
     if diagnosis.reading is not None:
-        parts.append(_list("From a log alone", map(_text, (diagnosis.reading.sure, diagnosis.reading.more))))
+        parts.append(_list(diagnosis.reading.heading, map(_text, (diagnosis.reading.sure, diagnosis.reading.more))))
     parts.append(_list("Not seen", map(_text, diagnosis.not_seen)))
     whole = terminal.render(diagnosis, full=True).splitlines()
     parts.append(f"<details><summary>everything</summary>{_pre(whole)}</details>")

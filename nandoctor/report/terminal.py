@@ -85,7 +85,7 @@ def _parts(diagnosis: Diagnosis, full: bool) -> list[Part]:
     elif diagnosis.healthy and full:
         parts.append(_remedies("If it converges slowly", healthy.remedies(diagnosis.evidence), full))
     if diagnosis.reading is not None:
-        parts.append(_listed("From a log alone", (diagnosis.reading.sure, diagnosis.reading.more), None))
+        parts.append(_listed(diagnosis.reading.heading, (diagnosis.reading.sure, diagnosis.reading.more), None))
     if diagnosis.not_seen:
         parts.append(_listed("Not seen", diagnosis.not_seen, None if full else SHORT["not_seen"]))
     return [part for part in parts if part.lines]
