@@ -186,8 +186,8 @@ def main() -> int:
         "# What recording costs", "",
         f"`make overhead`, {chosen.rounds} rounds, {chosen.threads} thread(s); {os.cpu_count()} cores, "
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}. Ratios to the bare run "
-        "of the same round: medians, with the 95 % interval of the median. Variants that cost the same at every step ran "
-        "a quarter of the steps, rivals twice.",
+        "of the same round: medians, with the 95 % interval of the median. Variants that cost the same at every step "
+        "ran a quarter of the steps, rivals twice.",
         "",
         *lines, "",
         f"Start-up: {added[0]:+.0f} ms before the script's first line, {added[1]:+.0f} ms for its `import torch`.", "",
