@@ -28,6 +28,7 @@ COMMON = (
     ("flags", "u1"),
     ("mode", "u1"),
 )
+MOST_STEPS = 2**31 - 1  # a step is an i4
 
 
 def dtype_of(kind: str) -> np.dtype[np.void]:
@@ -93,5 +94,8 @@ class Trace:
 
     @cached_property
     def steps(self) -> int:
-        """Optimizer steps that ended, done or skipped."""
-        return len(self.rows("step"))
+        """Optimizer steps that ended, done or skipped; of a long run not each has a row (recording/governor.py)."""
+        rows = self.rows("step")
+        last = int(rows["step"].max()) + 1 if len(rows) else 0
+        told = [note.get("step") for note in self.notes_of("closed")[-1:]]
+        return max([0, last, *(step for step in told if isinstance(step, int) and step <= MOST_STEPS)])
