@@ -33,6 +33,7 @@ from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
 from .step_size import (
+    LARGE_FIRST,
     LOUD_RMS,
     WARM,
     first_gradient,
@@ -48,7 +49,6 @@ from .wording import num, percent, where
 SPIKE = 10.0  # gradient norm against its median before onset; study's healthy runs stay at 1.02
 FAR_SPIKE = 100.0
 GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
-LARGE_FIRST = 1e3  # first gradient norm against its loss, although the weights are ordinary
 HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  # the product of two leaves the type
 NO_CLIP = 1e3  # guides clip at 0.5 to 10
 LEAPT = 2.0  # highest loss against the first ones

@@ -55,8 +55,9 @@ def settled(e: Evidence) -> bool:
     loss, gradients = e.loss, e.gradients
     if e.bad is not None or loss is None or loss.best is None or not math.isfinite(loss.first):
         return False
-    down = loss.first - loss.best
-    low = down > 0 and loss.end <= loss.first - HALF_WAY * abs(loss.first) and loss.end <= loss.best + SETTLED * down
+    start = loss.first if e.course is None else min(loss.first, e.course.start)  # one absurd first loss is no level
+    down = start - loss.best
+    low = down > 0 and loss.end <= start - HALF_WAY * abs(start) and loss.end <= loss.best + SETTLED * down
     if gradients is None or gradients.end is None or not math.isfinite(gradients.first):
         return low
     return low and gradients.end <= HALF_WAY * gradients.first

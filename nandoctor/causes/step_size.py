@@ -12,6 +12,7 @@ WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its faili
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
 LARGE_GRADIENT = 100.0  # times what the first loss explains: at lr 0.1 that is as much as the weights of a small model
+LARGE_FIRST = 1e3  # times what the first loss explains, although the weights are ordinary
 LOUD_DATA = 1e3  # data that were never normalised make it large by themselves
 LOUD_RMS = 30.0  # of inputs or targets; normalised ones have 1, and curvature a thousandth of it
 OVERSHOT = 0.6  # of the promised decrease (E10): study's lr-too-high keep at most 0.06, its healthy runs 0.91 to 1

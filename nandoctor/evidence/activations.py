@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import Floats, median, per_step
 from .sizes import elements
 
 TINY = 1e-12
+WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids and lengths
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
     first = rows[(rows["step"] == rows["step"][0]) & (rows["micro"] == rows["micro"][0])]
     rms = _rms(trace, first)
     given = trace.rows("input")
+    given = given[~np.isin(given["dtype"], WHOLE)]  # a table is looked up by them, nothing is multiplied
     given_rms = _rms(trace, given[given["step"] == rows["step"][0]])
     usable = np.isfinite(rms) & (rms > TINY)
     largest = int(np.argmax(np.where(np.isnan(rms), math.inf, rms)))
