@@ -26,7 +26,7 @@ from ..evidence import Data, Evidence
 from ..evidence.data import VERY_LOUD
 from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
-from .course import learned_little
+from .course import LITTLE, learned_little
 from .failure import failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
 from .step_size import LOUD_RMS, explained_by_data, gradient_explains, steps_were_sound
@@ -169,7 +169,13 @@ def _poor(e: Evidence) -> bool:
     """It has learned little: of the loss, or beyond what one constant answer would do."""
     if e.fit is not None:
         return e.fit.end >= POOR or learned_little(e)
-    return not settled(e) and learned_little(e)
+    return not settled(e) and (learned_little(e) or _fell_at_once(e))
+
+
+def _fell_at_once(e: Evidence) -> bool:
+    """What it won, it won in the first steps: an absurd first loss came down, and little was learned after that."""
+    loss = e.loss
+    return loss is not None and loss.early is not None and loss.end > (1 - LITTLE) * loss.early > 0
 
 
 def _absurd_start(e: Evidence) -> bool:

@@ -67,7 +67,8 @@ def max_ratio(e: Evidence) -> float | None:
     """The largest update against the weights that was seen, before or after onset."""
     if e.optimizer is None:
         return None
-    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first)
+    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first,
+            e.optimizer.update_ratio_peak)  # fmt: skip
     known = [ratio for ratio in seen if ratio is not None]
     return max(known) if known else None
 

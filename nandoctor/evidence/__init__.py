@@ -28,6 +28,7 @@ from . import (
     style,
     trained,
     treated,
+    turns,
     underflow,
     units,
     weights,
@@ -58,6 +59,7 @@ from .scaler import ScalerCalls
 from .style import Style
 from .trained import Trained
 from .treated import Action
+from .turns import Turns
 from .underflow import Underflow
 from .units import DeadLayer, Units
 from .weights import Weights
@@ -93,6 +95,7 @@ __all__ = [
     "ScalerCalls",
     "Style",
     "Trained",
+    "Turns",
     "Underflow",
     "Units",
     "Weights",
@@ -129,6 +132,7 @@ class Evidence:
     flow: Flow | None = None
     fit: Fit | None = None
     layout: Layout | None = None
+    turns: Turns | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -146,6 +150,7 @@ def gather(trace: Trace) -> Evidence:
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
     given = data.gather(trace, when, losses)
+    epoch = loss.steps_of_epoch(trace)
     return Evidence(
         steps=steps,
         incidents=first_bad.without_constants(incidents, given, trace),
@@ -161,7 +166,7 @@ def gather(trace: Trace) -> Evidence:
         batchnorm=batchnorm.gather(trace),
         scaler=scaler.gather(trace),
         crash=crash.gather(trace),
-        course=course.gather(losses, incidents.first.step if incidents.first else None, loss.steps_of_epoch(trace)),
+        course=course.gather(losses, incidents.first.step if incidents.first else None, epoch),
         dynamics=dynamics.gather(trace),
         units=units.gather(trace),
         depth=depth.gather(trace),
@@ -174,5 +179,6 @@ def gather(trace: Trace) -> Evidence:
         flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
+        turns=turns.gather(losses, incidents.first.step if incidents.first else None, epoch),
         treated=treated.gather(trace),
     )

@@ -54,6 +54,7 @@ class Data:
     target_tensor: str | None = None
     loud_cost: float | None = None  # median loss of the loud batches / of the others, over the second half
     targets_move: bool = False  # they change their size while models train: one of these makes them
+    inputs_bad_from: int | None = None  # the first step at which a model was given NaN or Inf
     last_tensor: str | None = None  # of what a loader gives, by place
     target_span: float | None = None  # spread of a batch's float targets / of all; 0: they are sorted
 
@@ -117,6 +118,7 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
         batches=len(batches),
         model_inputs_bad=_model_inputs_bad(given, onset.failed),
+        inputs_bad_from=min(given["step"][(given["flags"] & BAD) != 0].tolist(), default=None),
         last_tensor=_last_tensor(trace),
         labels_low=float(low.min()) if len(labels) else None,
         labels_high=float(high.max()) if len(labels) else None,
