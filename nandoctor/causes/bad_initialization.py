@@ -28,7 +28,7 @@ from .course import learned_little, learned_nothing
 from .domains import half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
-from .step_size import LARGE_FIRST, LOUD_RMS, first_gradient
+from .step_size import LARGE_FIRST, LOUD_RMS, first_gradient, gain_per_matrix
 from .weighing import Clue, clue, weigh
 from .wording import num
 
@@ -196,6 +196,11 @@ def _clues(e: Evidence) -> list[Clue]:
                 f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
             )
         )
+    per_matrix = gain_per_matrix(e)
+    if per_matrix is not None and per_matrix >= GAIN and e.gradients is not None and failed(e):
+        text = f"the first gradient norm is {num(e.gradients.first)}, a factor of {num(per_matrix)} for each matrix: "
+        text += "no rule draws such weights"
+        found.append(clue(4.0, text, per_matrix, GAIN, 0))
     if weights and weights.loud_bias is not None and _biased(e):
         name, size = weights.loud_bias
         found.append(clue(5.0, f"{name} starts at {num(size)}", size, LOUD_BIAS, 0, name))

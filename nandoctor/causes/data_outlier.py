@@ -27,11 +27,19 @@ from ..evidence.data import VERY_LOUD
 from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
 from .course import LITTLE, learned_little
-from .failure import failed, loud_target, settled
+from .failure import FAR, failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
-from .step_size import LOUD_RMS, explained_by_data, gradient_explains, steps_were_sound
+from .step_size import (
+    LARGE_GRADIENT,
+    LOUD_RMS,
+    WARM,
+    explained_by_data,
+    first_gradient,
+    gradient_explains,
+    steps_were_sound,
+)
 from .weighing import Clue, clue, weigh
-from .wording import num
+from .wording import num, percent
 
 LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
 UNNORMALISED = 1e3  # never normalised, E25
@@ -84,6 +92,12 @@ def judge(e: Evidence) -> Answer:
     if hidden is not None and not clues:
         clues.append(clue(2.2, hidden))
         summary = f"The targets are loud: {hidden}."
+    leap = e.leap
+    if leap is not None and not clues and _unseen_leap(e):
+        text = f"the loss leapt {num(leap.factor)}-fold at step {leap.step}, after an update of "
+        text += f"{percent(leap.moved)} of the weights: the batch is another, not the model"
+        clues.append(clue(2.5, text, leap.factor, FAR, leap.step))
+        summary = f"A loud batch: {text}."
     if data and data.loud_batches >= AGAIN and not (ratio is not None and ratio >= LOUD):
         text = f"{data.loud_batches} of {data.batches} batches are hundreds of times louder than the others"
         clues.append(clue(3.0, text, data.loud_batches, AGAIN))
@@ -113,6 +127,11 @@ def _hidden_target(e: Evidence) -> str | None:
     loss = e.loss
     if loss is None or (e.data is not None and e.data.target_rms is not None):
         return None
+    slope = first_gradient(e)
+    if e.activations is None and e.optimizer is not None and e.optimizer.optimizers <= 1 and slope <= LARGE_GRADIENT:
+        hurts = failed(e) or learned_little(e)  # d(f - y)^2 = 2 (f - y) df: outputs as loud would have a loud slope
+        if hurts and math.isfinite(loss.first) and loss.first >= UNEXPLAINED * (1 + slope * slope):
+            return f"the first loss is {num(loss.first)}, and its gradient {num(slope)} times its root: outputs are small"
     if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
         return None
     hurts = failed(e) or learned_little(e)
@@ -121,6 +140,11 @@ def _hidden_target(e: Evidence) -> str | None:
     if loss.spikes >= AGAIN and not settled(e):
         return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
     return None
+
+
+def _unseen_leap(e: Evidence) -> bool:
+    """Neither inputs nor layers were seen, tensors without modules; an update so small changes no output so much."""
+    return e.leap is not None and e.activations is None and e.leap.moved <= WARM
 
 
 def _suffers(e: Evidence) -> bool:

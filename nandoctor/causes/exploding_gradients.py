@@ -39,6 +39,7 @@ from .step_size import (
     LOUD_RMS,
     WARM,
     first_gradient,
+    gain_per_matrix,
     gradient_explains,
     grown_hot,
     lr_weight,
@@ -55,6 +56,7 @@ HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  
 NO_CLIP = 1e3  # guides clip at 0.5 to 10
 LEAPT = 2.0  # highest loss against the first ones
 UNROLLED = 8  # a gain of 1.5 is 26 then; weights that two branches share are used twice or thrice
+FAR_PER_MATRIX = 7.0  # five times He's rule: depth multiplies, and needs many layers for as much
 EARLY = 5  # steps: no window before it tells what is usual
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
 LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
@@ -177,6 +179,9 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
     if loud_target(e):
         found.append(clue(-0.7, "inputs and outputs of layers were ordinary when the loss jumped: a loud target?"))
+    per_matrix = gain_per_matrix(e)
+    if per_matrix is not None and per_matrix >= FAR_PER_MATRIX:
+        found.append(clue(-4.0, f"the first gradient is a factor of {num(per_matrix)} for each matrix"))
     if _far_weights(e):
         found.append(clue(-3.0, "weights were far too large before the first step"))
     if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:

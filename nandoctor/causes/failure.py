@@ -38,7 +38,9 @@ def diverged(e: Evidence) -> bool:
         return False
     hot = max_ratio(e)
     if hot is None or hot < HOT_RATIO:
-        return False
+        peak = e.optimizer.update_ratio_peak if e.optimizer is not None else None
+        if not (loss.end > FAR * start and (peak or 0) >= HOT_RATIO):
+            return False
     if loss.steps < LONG_ENOUGH:
         return False
     block = e.course.late_low if e.course is not None else None  # single batches are noise
@@ -67,8 +69,7 @@ def max_ratio(e: Evidence) -> float | None:
     """The largest update against the weights that was seen, before or after onset."""
     if e.optimizer is None:
         return None
-    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first,
-            e.optimizer.update_ratio_peak)  # fmt: skip
+    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first,)
     known = [ratio for ratio in seen if ratio is not None]
     return max(known) if known else None
 

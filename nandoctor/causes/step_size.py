@@ -67,6 +67,17 @@ def first_gradient(e: Evidence) -> float:
     return e.gradients.first if loud else e.gradients.first / max(1.0, math.sqrt(loss))
 
 
+def gain_per_matrix(e: Evidence) -> float | None:
+    """Of weights that nobody saw before the first step: the first gradient is what so many matrices made together.
+    None where they were seen, or where layers are used over and over.
+    """
+    seen = e.weights is not None and e.weights.worst_gain is not None
+    if seen or e.depth is None or e.depth.matrices < 1 or (e.activations is not None and e.activations.unrolled > 1):
+        return None
+    large = first_gradient(e)
+    return large ** (1 / e.depth.matrices) if 1 <= large < math.inf else None
+
+
 def probed_clues(e: Evidence) -> list[Clue]:
     """What `record --probe` measured on the steps' own batches. Positive weight: steps too large."""
     rho, factor = (e.overshoot.rho, e.overshoot.factor) if e.overshoot is not None else (None, None)

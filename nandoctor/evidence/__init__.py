@@ -19,6 +19,7 @@ from . import (
     flow,
     gradients,
     layout,
+    leap,
     loss,
     onset,
     optimizer,
@@ -48,6 +49,7 @@ from .flips import Flip
 from .flow import Flow
 from .gradients import Gradients
 from .layout import Layout
+from .leap import Leap
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
@@ -85,6 +87,7 @@ __all__ = [
     "Gradients",
     "Incidents",
     "Layout",
+    "Leap",
     "Loss",
     "Onset",
     "Operand",
@@ -132,6 +135,7 @@ class Evidence:
     flow: Flow | None = None
     fit: Fit | None = None
     layout: Layout | None = None
+    leap: Leap | None = None
     turns: Turns | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
@@ -179,6 +183,7 @@ def gather(trace: Trace) -> Evidence:
         flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
+        leap=leap.gather(trace, losses),
         turns=turns.gather(losses, incidents.first.step if incidents.first else None, epoch),
         treated=treated.gather(trace),
     )

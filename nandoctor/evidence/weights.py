@@ -153,7 +153,7 @@ def initial(trace: Trace, rows: Rows) -> Rows:
     moved = {int(row["subject"]): float(row["norm"]) for row in updates[updates["step"] == 0]}
     keep = [
         int(row["order"]) < start
-        or (int(row["step"]) == 0 and moved.get(int(row["subject"]), math.inf) < MOVED * float(row["norm"]))
+        or (int(row["step"]) == 0 and moved.get(int(row["subject"]), math.inf) <= MOVED * float(row["norm"]))
         for row in first
     ]
     chosen: Rows = first[np.array(keep, bool)]
