@@ -131,7 +131,7 @@ def _hidden_target(e: Evidence) -> str | None:
     if e.activations is None and e.optimizer is not None and e.optimizer.optimizers <= 1 and slope <= LARGE_GRADIENT:
         hurts = failed(e) or learned_little(e)  # d(f - y)^2 = 2 (f - y) df: outputs as loud would have a loud slope
         if hurts and math.isfinite(loss.first) and loss.first >= UNEXPLAINED * (1 + slope * slope):
-            return f"the first loss is {num(loss.first)}, and its gradient {num(slope)} times its root: outputs are small"
+            return f"the first loss is {num(loss.first)}, its gradient {num(slope)} times its root: outputs are small"
     if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
         return None
     hurts = failed(e) or learned_little(e)

@@ -12,7 +12,7 @@ from .sizes import root_mean_square
 STEPS = 20  # steps that are read, from the first on
 FEW = 4  # of them: the first batch alone may be silent by chance
 SOUND = 1e-20  # rms of a gradient that is far from the smallest number of its type: what comes next did not underflow
-HALF, SMALLEST_HALF = DTYPES.index("float16"), 2.0**-24  # what is smaller becomes 0 there by rounding alone
+HALF, SMALLEST_HALF = DTYPES.index("float16"), 2.0**-14  # normal number: below, the next product may round to 0
 UNROLLED = 8  # uses of one layer in a step: a recurrence
 
 
