@@ -27,7 +27,8 @@ UNMIXED = 0.25  # of all labels' span; eight labels drawn at random span three q
 STILL = 1e-3  # all updates together, against the weights
 BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
-IN_TURN = 0.35  # of what moves: of all periods of independent losses the best explains a fifth
+NO_CHANCE = 8.0  # standard deviations: the best of some hundred periods of independent losses reaches five
+IN_TURN = 0.15  # of what moves within a period: in a long run next to nothing is certain, too
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
 NO_TREND = 0.5  # of the way, over the second half
 
@@ -149,7 +150,7 @@ def in_turn(e: Evidence) -> bool:
     course, turns = readable(e), e.turns
     if course is None or turns is None or stands_still(e):
         return False
-    return turns.explained >= IN_TURN and turns.height >= HIGH
+    return turns.certain >= NO_CHANCE and turns.explained >= IN_TURN and turns.height >= HIGH
 
 
 def periodic(e: Evidence) -> bool:

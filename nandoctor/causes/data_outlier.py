@@ -30,13 +30,12 @@ from .course import LITTLE, learned_little
 from .failure import FAR, failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
 from .step_size import (
-    LARGE_GRADIENT,
     LOUD_RMS,
-    WARM,
     explained_by_data,
-    first_gradient,
     gradient_explains,
     steps_were_sound,
+    unexplained,
+    unseen_leap,
 )
 from .weighing import Clue, clue, weigh
 from .wording import num, percent
@@ -93,7 +92,7 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(2.2, hidden))
         summary = f"The targets are loud: {hidden}."
     leap = e.leap
-    if leap is not None and not clues and _unseen_leap(e):
+    if leap is not None and not clues and unseen_leap(e):
         text = f"the loss leapt {num(leap.factor)}-fold at step {leap.step}, after an update of "
         text += f"{percent(leap.moved)} of the weights: the batch is another, not the model"
         clues.append(clue(2.5, text, leap.factor, FAR, leap.step))
@@ -117,7 +116,7 @@ def judge(e: Evidence) -> Answer:
     if data and not failed(e) and not _poor(e) and _raw(e, data):
         clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03
-    if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e):
+    if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e) and hidden is None:
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
     return weigh(-1.0, [*clues, *steps_were_sound(e)], summary)
 
@@ -127,24 +126,15 @@ def _hidden_target(e: Evidence) -> str | None:
     loss = e.loss
     if loss is None or (e.data is not None and e.data.target_rms is not None):
         return None
-    slope = first_gradient(e)
-    if e.activations is None and e.optimizer is not None and e.optimizer.optimizers <= 1 and slope <= LARGE_GRADIENT:
-        hurts = failed(e) or learned_little(e)  # d(f - y)^2 = 2 (f - y) df: outputs as loud would have a loud slope
-        if hurts and math.isfinite(loss.first) and loss.first >= UNEXPLAINED * (1 + slope * slope):
-            return f"the first loss is {num(loss.first)}, its gradient {num(slope)} times its root: outputs are small"
     if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
         return None
     hurts = failed(e) or learned_little(e)
-    if hurts and loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
-        return f"the first loss is {num(loss.first)}, {num(loss.unexplained)} times what the model's outputs explain"
+    over = unexplained(e)
+    if hurts and over is not None and over >= UNEXPLAINED:
+        return f"the first loss is {num(loss.first)}, {num(over)} times what the model's outputs explain"
     if loss.spikes >= AGAIN and not settled(e):
         return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
     return None
-
-
-def _unseen_leap(e: Evidence) -> bool:
-    """Neither inputs nor layers were seen, tensors without modules; an update so small changes no output so much."""
-    return e.leap is not None and e.activations is None and e.leap.moved <= WARM
 
 
 def _suffers(e: Evidence) -> bool:

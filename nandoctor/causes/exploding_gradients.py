@@ -45,6 +45,7 @@ from .step_size import (
     lr_weight,
     ratio_before,
     steps_were_sound,
+    unseen_leap,
 )
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
@@ -177,6 +178,8 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.0, f"{data.loud_batches} batches were hundreds of times louder than the others"))
     if data and ((data.first_absmax or 0) >= 1e3 or (data.scale or 0) >= LOUD_RMS):
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if e.leap is not None and unseen_leap(e):
+        found.append(clue(-3.0, f"the loss leapt {num(e.leap.factor)}-fold from one batch to the next"))
     if loud_target(e):
         found.append(clue(-0.7, "inputs and outputs of layers were ordinary when the loss jumped: a loud target?"))
     per_matrix = gain_per_matrix(e)

@@ -43,6 +43,8 @@ from .step_size import (
     lr_weight,
     overshoot_clues,
     ratio_before,
+    unexplained,
+    unseen_leap,
 )
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
@@ -186,10 +188,13 @@ def _against(e: Evidence) -> list[Clue]:
     if explained_by_data(e) and data is not None:
         text = f"the data have an rms of {num(data.scale)}: lr would be sane for data that are normalised"
         found.append(clue(-4.0, text, data.scale))
-    elif loss and loss.unexplained is not None and loss.unexplained >= 1e6:
+    elif loss and (unexplained(e) or 0) >= 1e6:
         found.append(clue(-4.0, f"the first loss, {num(loss.first)}, is far beyond what the model's outputs explain"))
     elif data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if e.leap is not None and unseen_leap(e):
+        text = f"the loss leapt {num(e.leap.factor)}-fold after an update of {percent(e.leap.moved)} of the weights"
+        found.append(clue(-4.0, text, e.leap.factor, step=e.leap.step))
     over = loss.first_over_expected if loss else None
     if over is not None and over >= 3 and outputs and (outputs.amplification or 0) >= 100:
         found.append(clue(-3.0, f"the first loss was {num(over)} times the expected already"))

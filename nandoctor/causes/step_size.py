@@ -67,6 +67,26 @@ def first_gradient(e: Evidence) -> float:
     return e.gradients.first if loud else e.gradients.first / max(1.0, math.sqrt(loss))
 
 
+def unseen_leap(e: Evidence) -> bool:
+    """The loss leapt, and neither inputs nor layers were seen (tensors without modules): a tenth of the weights changes
+    outputs by a part of themselves, not their error ten-thousandfold. What changed is the batch.
+    """
+    return e.leap is not None and e.activations is None and e.leap.moved <= VERY_HOT
+
+
+def unexplained(e: Evidence) -> float | None:
+    """The first loss over what the model's outputs make of it. Where these were not seen, by the gradient:
+    d(f - y)^2 = 2 (f - y) df, so that outputs as loud as the error would have a slope as loud.
+    """
+    loss = e.loss
+    if loss is None or loss.unexplained is not None or e.activations is not None:
+        return loss.unexplained if loss is not None else None
+    slope, alone = first_gradient(e), e.optimizer is not None and e.optimizer.optimizers <= 1
+    if not alone or not math.isfinite(loss.first) or not slope <= LARGE_GRADIENT:
+        return None
+    return loss.first / (1 + slope * slope)
+
+
 def gain_per_matrix(e: Evidence) -> float | None:
     """Of weights that nobody saw before the first step: the first gradient is what so many matrices made together.
     None where they were seen, or where layers are used over and over.

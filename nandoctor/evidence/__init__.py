@@ -184,6 +184,6 @@ def gather(trace: Trace) -> Evidence:
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
         leap=leap.gather(trace, losses),
-        turns=turns.gather(losses, incidents.first.step if incidents.first else None, epoch),
+        turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         treated=treated.gather(trace),
     )

@@ -33,8 +33,8 @@ class Gradients:
     backward_gain_at_onset: float | None
     length_at_onset: float | None  # size of the input's second dimension, the longest from onset to failure
     usual_length: float | None  # its median before
-    fed_bad: str | None  # first matrix, where its gradient alone is bad: a product of the next one's and its input
     length_coupling: float | None  # correlation of the log norm with the length of the input, E22
+    fed_bad: str | None = None  # first matrix, where its gradient alone is bad: the next one's, which is not, times x
 
 
 def series(trace: Trace) -> Series:

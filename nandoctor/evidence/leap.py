@@ -8,7 +8,7 @@ from ..trace.trace import Trace
 from .series import Series, per_step
 
 FACTOR = 1e4  # nothing that a hundredth of the weights does: outputs change by as much, their error by its square
-BEFORE = 3  # losses that tell the level
+BEFORE = 2  # losses that tell the level
 
 
 @dataclass(frozen=True)
