@@ -34,6 +34,7 @@ MESSAGES = re.compile(
 CRASHED = 0.97  # torch says it in words
 ORDER = 0.85  # seen in the order of calls
 FEW = 5  # steps
+HALF = 0.5  # of the scaler's own steps: another optimizer that is stepped past it in every round or in every second
 MOST = 0.9  # of the steps: a habit of the loop
 PATIENCE = 20  # skips in a row: torch halves the scale at each, a millionth is left after twenty
 BACKED_OFF = 1 / 16
@@ -78,6 +79,8 @@ def _never(e: Evidence) -> list[Fact]:
         facts.append(Fact("backward is called on the loss itself, scaler.step divides its gradients by the scale"))
     if calls.steps >= FEW and calls.updates == 0:
         facts.append(Fact(f"{calls.steps} scaler.step calls, and update() was never called", 0, calls.steps))
+    if calls.beside >= FEW and calls.beside >= HALF * calls.steps:
+        facts.append(Fact(f"{calls.beside} optimizer steps used gradients of a scaled loss that nothing unscaled"))
     first, last = precision.scale_first, precision.scale_last
     if first and last and e.steps >= PATIENCE and precision.skipped >= MOST * e.steps and last >= BACKED_OFF * first:
         text = f"{precision.skipped} of {e.steps} steps were skipped, and the scale only went from {num(first)}"

@@ -28,7 +28,7 @@ from .course import learned_little, learned_nothing
 from .domains import half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
-from .step_size import LOUD_RMS
+from .step_size import LARGE_FIRST, LOUD_RMS, first_gradient, gain_per_matrix
 from .weighing import Clue, clue, weigh
 from .wording import num
 
@@ -36,6 +36,7 @@ CERTAIN = 0.95  # the weight was seen non-finite before any step
 RULE = 2.0  # He's rule has 1.41; uniform draws and small layers scatter around it
 LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
 HALF = 0.5  # of the expected loss: no untrained classifier is that good
+MOST = 0.5  # of the elements of all matrices: what the biases alone win does not depend on the input
 POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
@@ -82,7 +83,14 @@ def _biased(e: Evidence) -> bool:
 
 def _hides(e: Evidence) -> bool:
     """Whether an ordinary first loss may hide weights that are not: saturated units do, and losses of several terms."""
-    return learned_little(e) or _several_terms(e)
+    return learned_little(e) or _several_terms(e) or _steep(e)
+
+
+def _steep(e: Evidence) -> bool:
+    """The first gradient is a thousand times what the loss explains, or more: backward multiplies by the weights, too,
+    and saturated units hide them from the loss alone.
+    """
+    return not first_gradient(e) < LARGE_FIRST
 
 
 def _several_terms(e: Evidence) -> bool:
@@ -120,7 +128,7 @@ def _far_off(e: Evidence) -> bool:
         return False
     amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
     over = e.loss.first_over_expected if e.loss else None
-    return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e)
+    return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e) or _steep(e)
 
 
 def _felt(e: Evidence) -> bool:
@@ -140,7 +148,7 @@ def _alike(e: Evidence) -> tuple[str, str, float] | None:
     if weights is None or failed(e):
         return None
     poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
-    if weights.zero_stays is not None and poor:
+    if weights.zero_stays is not None and (poor or weights.zero_share >= MOST):
         text = f"{weights.zero_stays} starts with nothing but zeros, gets gradients of zero and is zero at the end"
         return weights.zero_stays, text, 5.0
     if weights.zero_layer is not None and learned_nothing(e):
@@ -188,6 +196,11 @@ def _clues(e: Evidence) -> list[Clue]:
                 f"all weights start within the fan-in rule (gain {num(weights.worst_gain)})",
             )
         )
+    per_matrix = gain_per_matrix(e)
+    if per_matrix is not None and per_matrix >= GAIN and e.gradients is not None and failed(e):
+        text = f"the first gradient norm is {num(e.gradients.first)}, a factor of {num(per_matrix)} for each matrix: "
+        text += "no rule draws such weights"
+        found.append(clue(4.0, text, per_matrix, GAIN, 0))
     if weights and weights.loud_bias is not None and _biased(e):
         name, size = weights.loud_bias
         found.append(clue(5.0, f"{name} starts at {num(size)}", size, LOUD_BIAS, 0, name))
@@ -205,7 +218,7 @@ def _clues(e: Evidence) -> list[Clue]:
         felt = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN
         text = f"the first forward pass amplifies by {num(outputs.amplification)} up to {outputs.first_layer}"
         found.append(clue(1.5 if felt else 0.0, text, outputs.amplification, LOUDER, 0, outputs.first_layer))
-    elif outputs and learned_little(e):
+    elif outputs and _hides(e):
         found.append(clue(0.0, "the first forward pass keeps its scale"))
     elif outputs:
         found.append(clue(-1.5, "the first forward pass keeps its scale"))

@@ -26,12 +26,16 @@ from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_sk
 from .targets import is_target
 
 CERTAIN = 0.97  # provenance: the value was seen in the batch, before any operation
+SEEN = 0.9  # among the model's inputs, where the operation's own operands were not
+DERIVED = 0.8  # a product is bad, and one of its factors is not
 TARGET = 0.6  # the same in a target, or made in half: another cause says it better
 
 
 def judge(e: Evidence) -> Answer:
     bad = e.bad
-    if bad is None or bad.phase != "input":
+    if bad is not None and bad.phase != "input":
+        return _given(e, bad)
+    if bad is None:
         return None
     target = is_target(bad, e) and bad.kind == "nan"
     half = made_in_half(bad)
@@ -49,6 +53,20 @@ def judge(e: Evidence) -> Answer:
     if half:
         against = ("the program made it itself, in float16: see fp16-overflow",)
     return Verdict(TARGET if target or half else CERTAIN, f"At step {bad.step} {what}.", tuple(facts), against)
+
+
+def _given(e: Evidence, bad: Bad) -> Answer:
+    """The birth was found in an operation, but what the model was given there held the value already."""
+    since = e.data.inputs_bad_from if e.data is not None else None
+    if since is not None and since <= bad.step and bad.phase in ("forward", "loss") and not bad.given():
+        what = "the model was given NaN or Inf"
+        return Verdict(SEEN, f"At step {since} {what}.", (Fact(what, step=since),))
+    fed = e.gradients.fed_bad if e.gradients is not None else None
+    if fed is not None and bad.phase == "backward" and bad.op is None:
+        what = f"the gradient of {fed} alone is {bad.kind or 'not finite'}: it is the next gradient, which is finite, "
+        what += "times the input"
+        return Verdict(DERIVED, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step, layer=fed),))
+    return None
 
 
 def place(bad: Bad) -> str:

@@ -21,7 +21,7 @@ Sources
 
 import re
 
-from ..evidence import Bad, Evidence
+from ..evidence import Bad, Evidence, Operand
 from .bad_input_data import place
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
@@ -59,7 +59,7 @@ def judge(e: Evidence) -> Answer:
         what = f"the target {place(bad)} holds {bad.kind or 'NaN or Inf'}"
         return Verdict(TARGET_BAD, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step),))
     if bad is not None and all_ignored(bad):
-        target = bad.operand("target")
+        target = _classes(bad)
         labels = f", all of them {target.low:.0f}" if target is not None and target.low == target.high else ""
         what = f"no label of the batch counts{labels}: the loss is a mean over nothing"
         return Verdict(SEEN, f"At step {bad.step} {what}.", (Fact(what, step=bad.step),))
@@ -100,10 +100,16 @@ def all_ignored(bad: Bad) -> bool:
     """NaN out of finite scores and whole-number targets: such a loss divides by the labels that count, by none here."""
     if bad.op is not None and bad.op.endswith("_loss") and any(o.count == 0 for o in bad.given()):
         return True
-    scores, target = bad.operand("self", "input"), bad.operand("target")
+    scores, target = bad.operand("self", "input"), _classes(bad)
     if bad.op not in ("cross_entropy", "nll_loss") or bad.kind != "nan" or bad.phase not in ("loss", "forward"):
         return False
     return scores is not None and scores.finite and target is not None and target.dtype.startswith("int")
+
+
+def _classes(bad: Bad) -> Operand | None:
+    """What the scores were compared with: by its role, or the one operand of whole numbers."""
+    whole = [operand for operand in bad.given() if operand.dtype.startswith("int")]
+    return bad.operand("target") or (whole[0] if len(whole) == 1 else None)
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

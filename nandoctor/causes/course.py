@@ -12,6 +12,7 @@ CONSTANT = 0.97  # error against that of the best constant answer: a batch's own
 SIGMAS = 2.0  # standard errors of what a constant answer costs
 NEVER = 0.9  # nor was it ever better by a tenth
 MUCH = 0.5  # better than a constant answer by half of its error: whatever the first batches happened to cost
+AT_REST, RESTS = 1e-3, 0.7  # of the first gradient; of the run: what goes on learning has gradients
 HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
@@ -26,6 +27,8 @@ UNMIXED = 0.25  # of all labels' span; eight labels drawn at random span three q
 STILL = 1e-3  # all updates together, against the weights
 BEATING = 0.5  # more than all other frequencies together
 HIGH = 0.08  # height of the swing against the level of the loss: batches of one kind differ by less on average
+NO_CHANCE = 8.0  # standard deviations: the best of some hundred periods of independent losses reaches five
+IN_TURN = 0.15  # of what moves within a period: in a long run next to nothing is certain, too
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
 NO_TREND = 0.5  # of the way, over the second half
 
@@ -77,8 +80,19 @@ def learned_nothing(e: Evidence) -> bool:
     return won is not None and (won < NOTHING or no_better_than_constant(e))
 
 
+def comes_to_rest(e: Evidence) -> bool:
+    """No gradient is left at a loss that is not even half of the first: one constant answer is such a place."""
+    course, gradients = readable(e), e.gradients
+    if course is None or gradients is None or gradients.end is None or e.fit is not None:
+        return False
+    still = gradients.end <= AT_REST * gradients.first
+    return still and course.stalled >= RESTS and course.progress < MUCH
+
+
 def learned_little(e: Evidence) -> bool:
     won, beyond = learned(e), beyond_chance(e)
+    if comes_to_rest(e):
+        return True
     if won is None or (beyond is not None and beyond >= MUCH):
         return False
     return won < LITTLE or (beyond is not None and beyond < HARDLY)
@@ -129,6 +143,14 @@ def beating(e: Evidence) -> Course | None:
     if course is None or course.steps < FEW_STEPS or course.start <= 0 or several or course.periodic < BEATING:
         return None
     return course
+
+
+def in_turn(e: Evidence) -> bool:
+    """The loss leaps and is learned down again, round after round, at the same places of a period."""
+    course, turns = readable(e), e.turns
+    if course is None or turns is None or stands_still(e):
+        return False
+    return turns.certain >= NO_CHANCE and turns.explained >= IN_TURN and turns.height >= HIGH
 
 
 def periodic(e: Evidence) -> bool:

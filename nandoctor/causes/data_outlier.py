@@ -26,12 +26,19 @@ from ..evidence import Data, Evidence
 from ..evidence.data import VERY_LOUD
 from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
-from .course import learned_little
-from .failure import failed, loud_target, settled
+from .course import LITTLE, learned_little
+from .failure import FAR, failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
-from .step_size import LOUD_RMS, explained_by_data, gradient_explains, steps_were_sound
+from .step_size import (
+    LOUD_RMS,
+    explained_by_data,
+    gradient_explains,
+    steps_were_sound,
+    unexplained,
+    unseen_leap,
+)
 from .weighing import Clue, clue, weigh
-from .wording import num
+from .wording import num, percent
 
 LOUD = 30.0  # absmax against its running median: study's outliers from 607 on, all others at most 1.07; E25
 UNNORMALISED = 1e3  # never normalised, E25
@@ -84,6 +91,12 @@ def judge(e: Evidence) -> Answer:
     if hidden is not None and not clues:
         clues.append(clue(2.2, hidden))
         summary = f"The targets are loud: {hidden}."
+    leap = e.leap
+    if leap is not None and not clues and unseen_leap(e):
+        text = f"the loss leapt {num(leap.factor)}-fold at step {leap.step}, after an update of "
+        text += f"{percent(leap.moved)} of the weights: the batch is another, not the model"
+        clues.append(clue(2.5, text, leap.factor, FAR, leap.step))
+        summary = f"A loud batch: {text}."
     if data and data.loud_batches >= AGAIN and not (ratio is not None and ratio >= LOUD):
         text = f"{data.loud_batches} of {data.batches} batches are hundreds of times louder than the others"
         clues.append(clue(3.0, text, data.loud_batches, AGAIN))
@@ -103,7 +116,7 @@ def judge(e: Evidence) -> Answer:
     if data and not failed(e) and not _poor(e) and _raw(e, data):
         clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03
-    if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e):
+    if hot and e.optimizer and e.optimizer.update_ratio is not None and not explained_by_data(e) and hidden is None:
         clues.append(clue(-1.0, f"updates were {num(e.optimizer.update_ratio)} of the weights before it"))
     return weigh(-1.0, [*clues, *steps_were_sound(e)], summary)
 
@@ -116,8 +129,9 @@ def _hidden_target(e: Evidence) -> str | None:
     if e.optimizer is None or e.optimizer.optimizers > 1:  # losses that play against each other jump by themselves
         return None
     hurts = failed(e) or learned_little(e)
-    if hurts and loss.unexplained is not None and loss.unexplained >= UNEXPLAINED:
-        return f"the first loss is {num(loss.first)}, {num(loss.unexplained)} times what the model's outputs explain"
+    over = unexplained(e)
+    if hurts and over is not None and over >= UNEXPLAINED:
+        return f"the first loss is {num(loss.first)}, {num(over)} times what the model's outputs explain"
     if loss.spikes >= AGAIN and not settled(e):
         return f"{loss.spikes} losses are a thousand times the usual one, and the next is ordinary again"
     return None
@@ -169,7 +183,13 @@ def _poor(e: Evidence) -> bool:
     """It has learned little: of the loss, or beyond what one constant answer would do."""
     if e.fit is not None:
         return e.fit.end >= POOR or learned_little(e)
-    return not settled(e) and learned_little(e)
+    return not settled(e) and (learned_little(e) or _fell_at_once(e))
+
+
+def _fell_at_once(e: Evidence) -> bool:
+    """What it won, it won in the first steps: an absurd first loss came down, and little was learned after that."""
+    loss = e.loss
+    return loss is not None and loss.early is not None and loss.end > (1 - LITTLE) * loss.early > 0
 
 
 def _absurd_start(e: Evidence) -> bool:

@@ -45,6 +45,8 @@ def judge(e: Evidence) -> Answer:
         return flat
     if e.units is not None and e.units.relu and e.units.starved:
         return _starved(e, e.units.starved)
+    if e.units is not None and e.units.relu and e.units.unmoved >= MOST and learned_little(e):
+        return _unmoved(e, e.units.unmoved)
     if e.units is None:
         return CannotSay("dead-relu: no layer's units were looked at")
     layers = [dead for dead in e.units.dead if dead_share(dead) >= MOST and (_silent(dead) or learned_little(e))]
@@ -90,6 +92,12 @@ def _starved(e: Evidence, layers: tuple[str, ...]) -> Answer:
     if stuck_hot(e):
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
     return weigh(PRIOR, clues, f"No unit before {layers[0]} fires: {text}.")
+
+
+def _unmoved(e: Evidence, share: float) -> Answer:
+    """Matrices of no module: ReLUs stand between them, and what is behind one that never fires gets no gradient."""
+    text = f"{percent(round(share, 2))} of the weights never get a gradient, and the graph has ReLUs"
+    return weigh(PRIOR, [clue(2.5, text, share, MOST), *_course(e), *outranked(e), *from_the_start(e)], f"{text}.")
 
 
 def _silent(dead: DeadLayer) -> bool:

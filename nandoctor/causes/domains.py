@@ -9,6 +9,7 @@ from .wording import num
 EXP_LIMIT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}  # log of the largest number
 EXPONENTIAL = ("exp", "expm1", "exp2", "sinh", "cosh")
 NEAR_ZERO = 1e-30  # a divisor below this makes Inf of ordinary numbers in float32
+FIRST_STEPS, TORN = 2, 0.5  # no step is before them that could tell; of the weights, in the first one
 NEAR_ONE = 1 - 1e-7  # acos' derivative is infinite at 1; float32 has no number between
 SINGULAR_BACKWARD = frozenset(
     "sqrt rsqrt norm pow acos asin acosh atanh atan2 div reciprocal log log2 log10 log1p logit where "
@@ -124,4 +125,7 @@ def overflowed(bad: Bad) -> bool:
 def drifted(e: Evidence) -> bool:
     """Whether the run had left its path before: then the operation is only where it showed."""
     ratio = ratio_before(e)
+    first = e.optimizer.update_ratio_first if e.optimizer is not None else None
+    if 0 < e.onset.failed <= FIRST_STEPS and first is not None and first >= TORN:
+        return True
     return e.onset.run_up >= 2 or (e.onset.run_up == 1 and ratio is not None and ratio >= VERY_HOT)

@@ -33,14 +33,19 @@ from .domains import drifted, trespass
 from .failure import HOT_RATIO, failed, loud_target
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, repair_not_skip, stability_guide
 from .step_size import (
+    LARGE_FIRST,
+    LARGE_GRADIENT,
+    LOUD_DATA,
     LOUD_RMS,
     WARM,
     first_gradient,
+    gain_per_matrix,
     gradient_explains,
     grown_hot,
     lr_weight,
     ratio_before,
     steps_were_sound,
+    unseen_leap,
 )
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, where
@@ -48,11 +53,12 @@ from .wording import num, percent, where
 SPIKE = 10.0  # gradient norm against its median before onset; study's healthy runs stay at 1.02
 FAR_SPIKE = 100.0
 GAIN = 10.0  # backward gain first / last layer; AutoTrainer warns from 70, healthy nets stay near 1
-LARGE_FIRST = 1e3  # first gradient norm against its loss, although the weights are ordinary
 HUGE = {"float16": 256.0, "bfloat16": 1e19, "float32": 1e19, "float64": 1e154}  # the product of two leaves the type
 NO_CLIP = 1e3  # guides clip at 0.5 to 10
 LEAPT = 2.0  # highest loss against the first ones
 UNROLLED = 8  # a gain of 1.5 is 26 then; weights that two branches share are used twice or thrice
+FAR_PER_MATRIX = 7.0  # five times He's rule: depth multiplies, and needs many layers for as much
+EARLY = 5  # steps: no window before it tells what is usual
 COUPLED = 0.7  # correlation of the log norm with the sequence length, E22
 LONG = 3.0  # input length against its median: gains that multiply by length cube at three times it
 PRIOR = -1.0
@@ -119,11 +125,20 @@ def _growth(e: Evidence, gradients: Gradients) -> list[Clue]:
         text = f"the gradient had reached {num(incoming.absmax)} where it turned {e.bad.kind if e.bad else 'bad'}"
         found.append(clue(2.0, text, incoming.absmax, HUGE.get(incoming.dtype, 1e19)))
     unrolled = e.activations.unrolled if e.activations is not None else 1
+    if not found and unrolled >= UNROLLED and _at_once(e):
+        text = f"gradient norm {num(gradients.first)} at the first step, {num(large)} times what the loss explains"
+        found.append(clue(2.0, text, large, LARGE_GRADIENT, 0))
     if found and unrolled >= UNROLLED:
         found.append(clue(0.8, f"the same layer is used {unrolled} times in a row: gains multiply", unrolled, UNROLLED))
     if found and backward and e.bad is not None:  # by itself it tells of an operation, not of growth
         found.append(clue(0.7, "the value was born in the backward pass, the loss was finite", step=e.bad.step))
     return found
+
+
+def _at_once(e: Evidence) -> bool:
+    """The first gradients ruined the weights, at a step size, with data and with weights that are ordinary."""
+    loud = e.data is not None and ((e.data.scale or 0) >= LOUD_RMS or (e.data.first_absmax or 0) >= LOUD_DATA)
+    return e.onset.failed <= EARLY and gradient_explains(e) and not loud and not _far_weights(e)
 
 
 def _ordinary_before(bad: Bad) -> bool:
@@ -163,8 +178,13 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-3.0, f"{data.loud_batches} batches were hundreds of times louder than the others"))
     if data and ((data.first_absmax or 0) >= 1e3 or (data.scale or 0) >= LOUD_RMS):
         found.append(clue(-3.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if e.leap is not None and unseen_leap(e):
+        found.append(clue(-3.0, f"the loss leapt {num(e.leap.factor)}-fold from one batch to the next"))
     if loud_target(e):
         found.append(clue(-0.7, "inputs and outputs of layers were ordinary when the loss jumped: a loud target?"))
+    per_matrix = gain_per_matrix(e)
+    if per_matrix is not None and per_matrix >= FAR_PER_MATRIX:
+        found.append(clue(-4.0, f"the first gradient is a factor of {num(per_matrix)} for each matrix"))
     if _far_weights(e):
         found.append(clue(-3.0, "weights were far too large before the first step"))
     if gradients and gradients.max_norm is not None and gradients.max_norm <= 10:

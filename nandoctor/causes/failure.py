@@ -38,7 +38,9 @@ def diverged(e: Evidence) -> bool:
         return False
     hot = max_ratio(e)
     if hot is None or hot < HOT_RATIO:
-        return False
+        peak = e.optimizer.update_ratio_peak if e.optimizer is not None else None
+        if not (loss.end > FAR * start and (peak or 0) >= HOT_RATIO):
+            return False
     if loss.steps < LONG_ENOUGH:
         return False
     block = e.course.late_low if e.course is not None else None  # single batches are noise
@@ -55,8 +57,9 @@ def settled(e: Evidence) -> bool:
     loss, gradients = e.loss, e.gradients
     if e.bad is not None or loss is None or loss.best is None or not math.isfinite(loss.first):
         return False
-    down = loss.first - loss.best
-    low = down > 0 and loss.end <= loss.first - HALF_WAY * abs(loss.first) and loss.end <= loss.best + SETTLED * down
+    start = loss.first if e.course is None else min(loss.first, e.course.start)  # one absurd first loss is no level
+    down = start - loss.best
+    low = down > 0 and loss.end <= start - HALF_WAY * abs(start) and loss.end <= loss.best + SETTLED * down
     if gradients is None or gradients.end is None or not math.isfinite(gradients.first):
         return low
     return low and gradients.end <= HALF_WAY * gradients.first
@@ -66,7 +69,7 @@ def max_ratio(e: Evidence) -> float | None:
     """The largest update against the weights that was seen, before or after onset."""
     if e.optimizer is None:
         return None
-    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first)
+    seen = (e.optimizer.update_ratio, e.optimizer.update_ratio_onset, e.optimizer.update_ratio_first,)
     known = [ratio for ratio in seen if ratio is not None]
     return max(known) if known else None
 

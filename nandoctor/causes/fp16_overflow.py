@@ -20,6 +20,8 @@ Sources
     PyTorch's documentation of torch.amp
 """
 
+import re
+
 from ..evidence import Bad, Evidence
 from .bookkeeping import outranked
 from .cause import Answer, Cause, Fact, Remedy, Verdict
@@ -36,6 +38,8 @@ LOUD = 30.0  # input against its running median, E25
 AT_ONCE = 5  # steps: an initialisation that fails, fails at once
 PREPARED = 0.95  # the operation and its operands were seen
 ABSORBED = 0.92  # seen; what was to be normalised by it became 0
+CONVERTED = 0.7
+CONVERTS = re.compile(r"\.float\(\)|\.to\((dtype=)?torch\.float32\)|\.type\(torch\.float32\)")
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
 
 
@@ -45,12 +49,22 @@ def judge(e: Evidence) -> Answer:
         return _absorbed(e)
     if bad.phase == "input":
         return _prepared(bad)
+    if _converted(e, bad):
+        what = f"{where(bad)} converts to float32 what was Inf before, and what else it is given is finite"
+        return Verdict(CONVERTED, f"{what}.", (Fact(what, bad.kind, step=bad.step, layer=bad.layer),))
     if bad.dtype != "float16" or bad.phase not in ("forward", "loss", "backward", "optimizer"):
         return None
     if bad.masked_rows or any(operand.nan for operand in bad.given()):
         return None
     clues = [*_clues(e, bad), *outranked(e)]
     return weigh(0.3, clues, f"At {where(bad)}, a float16 value passed 65504 and became {bad.kind or 'inf'}.")
+
+
+def _converted(e: Evidence, bad: Bad) -> bool:
+    """Without gradients a tensor has no node in the graph; the line still says that it was no float32 before."""
+    unseen = bad.kind == "inf" and bad.dtype == "float32" and not bad.given() and bad.phase in ("forward", "loss")
+    given = e.data.model_inputs_bad if e.data is not None else None
+    return unseen and not given and CONVERTS.search(bad.text or "") is not None
 
 
 def _prepared(bad: Bad) -> Answer:

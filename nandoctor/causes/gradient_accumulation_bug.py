@@ -30,6 +30,7 @@ from .wording import num, percent
 OFTEN = 0.3  # of the steps: zero_grad once in two steps is a bug already, once an epoch is 0.9
 NEVER_USED = 0.9  # of the steps found no gradient
 DIVIDED = 0.6  # a divisor below this share of the backwards does not divide the loss
+LINE_SEARCH = ("LBFGS",)  # calls backward as often as it likes, each time on gradients that its closure cleared
 MANY = 4  # backwards for a step: nobody has so many losses of one model
 SAME_WAY = 0.8  # cosine of successive gradients: a sum turns slowly
 PRIOR = -2.0
@@ -39,6 +40,8 @@ def judge(e: Evidence) -> Answer:
     collected = e.accumulation
     if collected is None:
         return CannotSay("gradient-accumulation-bug: too few steps to see how gradients are collected")
+    if e.optimizer is not None and e.optimizer.name in LINE_SEARCH:
+        return None
     clues = _never_cleared(e, collected) or _lost(collected) or _undivided(e, collected)
     if not clues:
         return None

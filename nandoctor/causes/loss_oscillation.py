@@ -24,11 +24,13 @@ from .cause import Answer, Cause, Remedy
 from .course import (
     FLIPS,
     HIGH,
+    IN_TURN,
     SLOW,
     UNMIXED,
     WIDE,
     ZIGZAG,
     beating,
+    in_turn,
     no_better_than_constant,
     periodic,
     readable,
@@ -51,7 +53,7 @@ PRIOR = -1.0
 def judge(e: Evidence) -> Answer:
     if unmixed(e) and not non_finite(e) and not settled(e) and e.course is not None:
         course, clues = e.course, [*_order(e)]
-    elif failed(e) or not (swings(e) or periodic(e)):
+    elif failed(e) or not (swings(e) or periodic(e) or in_turn(e)):
         return None
     else:
         found = readable(e) or beating(e)
@@ -82,9 +84,13 @@ def _width(e: Evidence, course: Course) -> list[Clue]:
         text = f"over the second half the loss swings by {percent(round(course.swing, 2))} of all that was won"
         sharp = zigzags(course) or (course.flips or 0) >= FLIPS
         found.append(clue(1.0 if sharp else 0.5, text, course.swing, WIDE))
-    if found and no_better_than_constant(e) and not periodic(e):
+    if found and no_better_than_constant(e) and not (periodic(e) or in_turn(e)):
         found.append(clue(-2.0, "nothing was learned that it could lose: batches differ by as much"))
-    if periodic(e) and course.period is not None:
+    if in_turn(e) and e.turns is not None:
+        text = f"every {e.turns.period} steps the loss leaps and is learned down again: "
+        text += f"{percent(round(e.turns.explained, 2))} of what moves is that profile"
+        found.append(clue(3.0, text, e.turns.explained, IN_TURN))
+    elif periodic(e) and course.period is not None:
         text = f"the loss swings every {num(course.period)} steps, by {percent(course.amplitude)} of its level"
         found.append(clue(2.0 if course.amplitude >= VERY_HIGH else 1.5, text, course.amplitude, HIGH))
     return found

@@ -97,6 +97,9 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
     if won < LITTLE and course.stalled >= STALLED and course.stalled_steps >= PATIENCE:
         text = f"{percent(round(won, 3))} of the first loss was won, nothing in the last {percent(course.stalled)}"
         return [clue(1.7, text, won, LITTLE)]
+    if won < LITTLE and course.falling >= 0 and course.steps >= 2 * PATIENCE:  # single blocks are lower by chance
+        text = f"{percent(round(won, 3))} of the first loss was won, and over the second half it does not fall"
+        return [clue(1.7, text, won, LITTLE)]
     if won < LITTLE and _creeps(e):
         return [clue(2.5, f"{percent(round(won, 3))} of the first loss was won, always in the same direction", won)]
     expected = e.loss.expected if e.loss else None

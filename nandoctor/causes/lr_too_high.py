@@ -29,9 +29,9 @@ from ..evidence import DeadLayer, Evidence, Loss, Optimizer
 from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import learned_little, learned_nothing, readable, said, unmixed
+from .course import AT_REST, learned_little, learned_nothing, readable, said, unmixed
 from .domains import drifted, may_trespass, trespass
-from .failure import HOT_RATIO, JUMP, diverged, failed
+from .failure import FAR, HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
 from .remedies.this_run import accumulated
 from .step_size import (
@@ -43,6 +43,8 @@ from .step_size import (
     lr_weight,
     overshoot_clues,
     ratio_before,
+    unexplained,
+    unseen_leap,
 )
 from .weighing import Clue, clue, weigh
 from .wording import num, path_of_losses, percent, where
@@ -54,6 +56,7 @@ ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
 LOST, RISES = 2.0, 0.2  # times the best level; of the whole way down, risen over the second half
 FAR_GREW = 10.0
+STALLED, NEARLY_ALL = 0.5, 0.9  # of the run; of the first loss: who won so much has learned, whatever came before
 FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
 POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
@@ -82,7 +85,7 @@ def stuck_hot(e: Evidence) -> bool:
     peak = optimizer.update_ratio_peak if optimizer else None
     if optimizer is None or peak is None or failed(e) or from_the_start(e):
         return False
-    if hot_to_the_end(e) or killed(e) or unlearned(e):
+    if hot_to_the_end(e) or killed(e) or unlearned(e) or thrown_flat(e):
         return True
     if not learned_little(e):
         return False
@@ -112,6 +115,16 @@ def unlearned(e: Evidence) -> bool:
         return False
     hot = (optimizer.update_ratio_peak or 0) >= WARM
     return hot and course.end >= LOST * course.best and course.falling >= RISES
+
+
+def thrown_flat(e: Evidence) -> bool:
+    """Updates as large as the weights threw the loss a hundredfold up; it came down to where no gradient is left."""
+    optimizer, loss, gradients, course = e.optimizer, e.loss, e.gradients, readable(e)
+    if optimizer is None or loss is None or gradients is None or gradients.end is None or course is None:
+        return False
+    torn = (optimizer.update_ratio_peak or 0) >= TORN and lr_weight(optimizer, optimizer.lr_peak) > 0
+    flat = gradients.end <= AT_REST * gradients.first and course.stalled >= STALLED
+    return torn and flat and loss.peak >= FAR * course.start and course.end > (1 - NEARLY_ALL) * course.start
 
 
 def killed(e: Evidence) -> bool:
@@ -175,10 +188,13 @@ def _against(e: Evidence) -> list[Clue]:
     if explained_by_data(e) and data is not None:
         text = f"the data have an rms of {num(data.scale)}: lr would be sane for data that are normalised"
         found.append(clue(-4.0, text, data.scale))
-    elif loss and loss.unexplained is not None and loss.unexplained >= 1e6:
+    elif loss and (unexplained(e) or 0) >= 1e6:
         found.append(clue(-4.0, f"the first loss, {num(loss.first)}, is far beyond what the model's outputs explain"))
     elif data and data.first_absmax is not None and data.first_absmax >= 1e3:
         found.append(clue(-1.5, f"the data were never normalised: values up to {num(data.first_absmax)}"))
+    if e.leap is not None and unseen_leap(e):
+        text = f"the loss leapt {num(e.leap.factor)}-fold after an update of {percent(e.leap.moved)} of the weights"
+        found.append(clue(-4.0, text, e.leap.factor, step=e.leap.step))
     over = loss.first_over_expected if loss else None
     if over is not None and over >= 3 and outputs and (outputs.amplification or 0) >= 100:
         found.append(clue(-3.0, f"the first loss was {num(over)} times the expected already"))

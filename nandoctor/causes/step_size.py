@@ -12,6 +12,7 @@ WARM = 0.01  # above all healthy runs of the study (p90 0.0041), below its faili
 ORDINARY = 0.003  # where healthy runs live (p10 0.0005, p90 0.0041)
 PROMISED_TOO_MUCH = 3.0  # a step that promises to cut three losses cannot keep it; hot healthy runs reach 2.3
 LARGE_GRADIENT = 100.0  # times what the first loss explains: at lr 0.1 that is as much as the weights of a small model
+LARGE_FIRST = 1e3  # times what the first loss explains, although the weights are ordinary
 LOUD_DATA = 1e3  # data that were never normalised make it large by themselves
 LOUD_RMS = 30.0  # of inputs or targets; normalised ones have 1, and curvature a thousandth of it
 OVERSHOT = 0.6  # of the promised decrease (E10): study's lr-too-high keep at most 0.06, its healthy runs 0.91 to 1
@@ -64,6 +65,37 @@ def first_gradient(e: Evidence) -> float:
     loud = e.data is not None and e.data.first_absmax is not None and e.data.first_absmax >= LOUD_DATA
     loss = abs(e.loss.first) if e.loss is not None and math.isfinite(e.loss.first) else 0.0
     return e.gradients.first if loud else e.gradients.first / max(1.0, math.sqrt(loss))
+
+
+def unseen_leap(e: Evidence) -> bool:
+    """The loss leapt, and neither inputs nor layers were seen (tensors without modules): a tenth of the weights changes
+    outputs by a part of themselves, not their error ten-thousandfold. What changed is the batch.
+    """
+    return e.leap is not None and e.activations is None and e.leap.moved <= VERY_HOT
+
+
+def unexplained(e: Evidence) -> float | None:
+    """The first loss over what the model's outputs make of it. Where these were not seen, by the gradient:
+    d(f - y)^2 = 2 (f - y) df, so that outputs as loud as the error would have a slope as loud.
+    """
+    loss = e.loss
+    if loss is None or loss.unexplained is not None or e.activations is not None:
+        return loss.unexplained if loss is not None else None
+    slope, alone = first_gradient(e), e.optimizer is not None and e.optimizer.optimizers <= 1
+    if not alone or not math.isfinite(loss.first) or not slope <= LARGE_GRADIENT:
+        return None
+    return loss.first / (1 + slope * slope)
+
+
+def gain_per_matrix(e: Evidence) -> float | None:
+    """Of weights that nobody saw before the first step: the first gradient is what so many matrices made together.
+    None where they were seen, or where layers are used over and over.
+    """
+    seen = e.weights is not None and e.weights.worst_gain is not None
+    if seen or e.depth is None or e.depth.matrices < 1 or (e.activations is not None and e.activations.unrolled > 1):
+        return None
+    large = first_gradient(e)
+    return large ** (1 / e.depth.matrices) if 1 <= large < math.inf else None
 
 
 def probed_clues(e: Evidence) -> list[Clue]:

@@ -19,6 +19,7 @@ from . import (
     flow,
     gradients,
     layout,
+    leap,
     loss,
     onset,
     optimizer,
@@ -28,6 +29,7 @@ from . import (
     style,
     trained,
     treated,
+    turns,
     underflow,
     units,
     weights,
@@ -47,6 +49,7 @@ from .flips import Flip
 from .flow import Flow
 from .gradients import Gradients
 from .layout import Layout
+from .leap import Leap
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
@@ -58,6 +61,7 @@ from .scaler import ScalerCalls
 from .style import Style
 from .trained import Trained
 from .treated import Action
+from .turns import Turns
 from .underflow import Underflow
 from .units import DeadLayer, Units
 from .weights import Weights
@@ -83,6 +87,7 @@ __all__ = [
     "Gradients",
     "Incidents",
     "Layout",
+    "Leap",
     "Loss",
     "Onset",
     "Operand",
@@ -93,6 +98,7 @@ __all__ = [
     "ScalerCalls",
     "Style",
     "Trained",
+    "Turns",
     "Underflow",
     "Units",
     "Weights",
@@ -129,6 +135,8 @@ class Evidence:
     flow: Flow | None = None
     fit: Fit | None = None
     layout: Layout | None = None
+    leap: Leap | None = None
+    turns: Turns | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -146,6 +154,7 @@ def gather(trace: Trace) -> Evidence:
     last = max([steps - 1, *losses.steps[-1:].tolist(), *norms.steps[-1:].tolist(), 0])
     when = onset.gather(losses, norms, incidents.first.step if incidents.first else None, last)
     given = data.gather(trace, when, losses)
+    epoch = loss.steps_of_epoch(trace)
     return Evidence(
         steps=steps,
         incidents=first_bad.without_constants(incidents, given, trace),
@@ -161,7 +170,7 @@ def gather(trace: Trace) -> Evidence:
         batchnorm=batchnorm.gather(trace),
         scaler=scaler.gather(trace),
         crash=crash.gather(trace),
-        course=course.gather(losses, incidents.first.step if incidents.first else None, loss.steps_of_epoch(trace)),
+        course=course.gather(losses, incidents.first.step if incidents.first else None, epoch),
         dynamics=dynamics.gather(trace),
         units=units.gather(trace),
         depth=depth.gather(trace),
@@ -174,5 +183,7 @@ def gather(trace: Trace) -> Evidence:
         flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
+        leap=leap.gather(trace, losses),
+        turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         treated=treated.gather(trace),
     )

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
+from .layers import classes
 from .onset import Onset
 from .series import Floats, median, per_step
 from .sizes import elements
 
 TINY = 1e-12
+RECURRENT = ("RNN", "LSTM", "GRU")
+WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids and lengths
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
     first = rows[(rows["step"] == rows["step"][0]) & (rows["micro"] == rows["micro"][0])]
     rms = _rms(trace, first)
     given = trace.rows("input")
+    given = given[~np.isin(given["dtype"], WHOLE)]  # a table is looked up by them, nothing is multiplied
     given_rms = _rms(trace, given[given["step"] == rows["step"][0]])
     usable = np.isfinite(rms) & (rms > TINY)
     largest = int(np.argmax(np.where(np.isnan(rms), math.inf, rms)))
@@ -54,9 +59,17 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
         layers=len(first),
         absmax_before=float(loud[place]) if place is not None else None,
         absmax_layer=_name(trace, before[place]) if place is not None else None,
-        unrolled=int(first["call"].max(initial=0)) + 1,
+        unrolled=max(int(first["call"].max(initial=0)) + 1, _sequence(trace, first)),
         loudness_at_onset=_loudness(rows[rows["step"] == onset.step], before, loud),
     )
+
+
+def _sequence(trace: Trace, rows: Rows) -> int:
+    """Steps in time that torch's recurrent modules take within one call; of batch and time the smaller one."""
+    kinds = classes(trace)
+    shapes = [trace.shapes.get(int(row["shape"]), ()) for row in rows
+              if kinds.get(_name(trace, row) or "", "") in RECURRENT]  # fmt: skip
+    return max((min(shape[:2]) for shape in shapes if len(shape) > 2), default=1)
 
 
 def _loudness(here: Rows, before: Rows, loud: Floats) -> float | None:

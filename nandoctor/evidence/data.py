@@ -54,6 +54,7 @@ class Data:
     target_tensor: str | None = None
     loud_cost: float | None = None  # median loss of the loud batches / of the others, over the second half
     targets_move: bool = False  # they change their size while models train: one of these makes them
+    inputs_bad_from: int | None = None  # step at which a model was first given NaN or Inf
     last_tensor: str | None = None  # of what a loader gives, by place
     target_span: float | None = None  # spread of a batch's float targets / of all; 0: they are sorted
 
@@ -90,9 +91,8 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
     used = np.array([s.id for s in trace.subjects.values() if s.role == "loss"], np.int64)
     indexed = labels[np.isin(labels["subject"], used)]  # what a loss was computed with; the rest came from a loader
     labels = labels[~np.isin(labels["subject"], used)]
-    low, high = labels["low"], labels["high"]
+    low, high, sizes = labels["low"], labels["high"], elements(trace, labels["shape"])
     below = labels[(low < 0) & (low != IGNORED_LABEL)]
-    sizes = elements(trace, labels["shape"])
     empty = labels[(sizes > 0) & (labels["ignored"] >= sizes)]
     return Data(
         loudest_tensor=loudest[1] if loudest else None,
@@ -117,6 +117,7 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
         bad_batches=int(((batches["flags"] & BAD) != 0).sum()),
         batches=len(batches),
         model_inputs_bad=_model_inputs_bad(given, onset.failed),
+        inputs_bad_from=min(given["step"][(given["flags"] & BAD) != 0].tolist(), default=None),
         last_tensor=_last_tensor(trace),
         labels_low=float(low.min()) if len(labels) else None,
         labels_high=float(high.max()) if len(labels) else None,
@@ -186,7 +187,7 @@ def _void(trace: Trace, labels: Rows, indexed: Rows) -> tuple[int, str, float] |
 
 
 def _fewest_rows(trace: Trace, given: Rows, step: int) -> int | None:
-    shapes = [trace.shapes.get(int(s), ()) for s in given["shape"][given["step"] == step]]
+    shapes = (trace.shapes.get(int(s), ()) for s in given["shape"][given["step"] == step])
     return min((shape[0] for shape in shapes if len(shape) > 1), default=None)
 
 
@@ -238,8 +239,7 @@ def _wrapped(trace: Trace, rows: Rows) -> tuple[int, float] | None:
 def _loud(rows: Rows) -> list[int]:
     """The steps of its loud batches."""
     sizes = _absmax(rows)
-    finite = sizes[np.isfinite(sizes)]
-    usual = float(np.median(finite)) if len(finite) else 0.0
+    usual = median(sizes) or 0.0
     return sorted(rows["step"][np.isfinite(sizes) & (sizes > VERY_LOUD * usual)].tolist()) if usual > 0 else []
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
 from .series import Floats, median
 from .sizes import root_mean_square
@@ -11,6 +12,7 @@ from .sizes import root_mean_square
 STEPS = 20  # steps that are read, from the first on
 FEW = 4  # of them: the first batch alone may be silent by chance
 SOUND = 1e-20  # rms of a gradient that is far from the smallest number of its type: what comes next did not underflow
+HALF, SMALLEST_HALF = DTYPES.index("float16"), 2.0**-14  # normal number: below, the next product may round to 0
 UNROLLED = 8  # uses of one layer in a step: a recurrence
 
 
@@ -47,7 +49,8 @@ def _blocked(trace: Trace, rows: Rows, rms: Floats) -> tuple[str | None, str | N
     order = list(dict.fromkeys(rows["subject"].tolist()))
     loudest = [float(rms[rows["subject"] == s].max()) for s in order]
     stop = next((place for place in range(1, len(order)) if not any(loudest[place:])), None)
-    if stop is None or not loudest[stop - 1] > SOUND:
+    half = stop is not None and bool((rows["dtype"][rows["subject"] == order[stop]] == HALF).any())
+    if stop is None or not loudest[stop - 1] > (SMALLEST_HALF if half else SOUND):
         return None, None
     return _name(trace, order[stop]), _name(trace, order[stop - 1])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.schema import SCALED
+from ..trace.schema import BAD, SCALED
 from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import EMPTY, Series, Steps, growth_per_step, median, per_step, rising_share
@@ -34,6 +34,7 @@ class Gradients:
     length_at_onset: float | None  # size of the input's second dimension, the longest from onset to failure
     usual_length: float | None  # its median before
     length_coupling: float | None  # correlation of the log norm with the length of the input, E22
+    fed_bad: str | None = None  # first matrix, where its gradient alone is bad: the next one's, which is not, times x
 
 
 def series(trace: Trace) -> Series:
@@ -84,8 +85,21 @@ def gather(trace: Trace, norms: Series, losses: Series, onset: Onset) -> Gradien
         backward_gain_at_onset=_gain(trace, onset.step, stop),
         length_at_onset=length,
         usual_length=usual_length,
+        fed_bad=_fed_bad(trace),
         length_coupling=_length_coupling(trace, norms),
     )
+
+
+def _fed_bad(trace: Trace) -> str | None:
+    rows = trace.rows("parameter_gradient")
+    bad = rows[(rows["flags"] & BAD) != 0]
+    here = rows[rows["step"] == bad["step"][0]] if len(bad) else bad
+    matrices = [row for row in here if len(trace.shapes.get(int(row["shape"]), ())) > 1]
+    alone = len(here) > 2 and int(((here["flags"] & BAD) != 0).sum()) == 1
+    if not alone or not matrices or int(matrices[0]["flags"]) & BAD == 0:
+        return None
+    subject = trace.subjects.get(int(matrices[0]["subject"]))
+    return str(subject.name) if subject is not None else None
 
 
 def _gain(trace: Trace, first: int, stop: int) -> float | None:

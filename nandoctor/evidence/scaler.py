@@ -7,6 +7,7 @@ import numpy as np
 from ..trace.schema import SCALED
 from ..trace.trace import Trace
 
+SCALED_BY = 2.0  # times: a scale that counts for something
 READ_CALLS = 20_000  # calls that are looked at: a misuse in the loop shows in its first rounds
 
 
@@ -23,14 +24,16 @@ class ScalerCalls:
     stepped_scaled: int  # optimizer steps that used gradients still multiplied by the loss scale
     unscaled_backwards: float | None  # share of the backward calls on a loss as large as before scaling
     seen_steps: int  # optimizer steps with gradients
+    beside: int = 0  # optimizer steps beyond the calls of unscale_, where several optimizers share scaled losses
 
 
 def gather(trace: Trace) -> ScalerCalls | None:
     rows = trace.rows("scaler")
     if len(rows) == 0:
         return None
+    rows = rows[:READ_CALLS]
     names = {number: subject.name.rpartition(".")[2] for number, subject in trace.subjects.items()}
-    calls = [(int(row["step"]), names.get(int(row["subject"]), "")) for row in rows[:READ_CALLS]]
+    calls = [(int(row["step"]), names.get(int(row["subject"]), "")) for row in rows]
     optimizers = max(1, len({str(note.get("id")) for note in trace.notes_of("optimizer")}))
     twice = missing = None
     unscaled = stepped = 0
@@ -48,6 +51,7 @@ def gather(trace: Trace) -> ScalerCalls | None:
     found = [name for _, name in calls]
     used = trace.rows("parameter_gradient")
     done = trace.rows("step")
+    done = done[done["order"] <= rows["order"][-1]]
     done_steps = done["step"][done["value"] != 0]
     scaled_steps = np.unique(used["step"][(used["flags"] & SCALED) != 0])
     return ScalerCalls(
@@ -60,7 +64,17 @@ def gather(trace: Trace) -> ScalerCalls | None:
         stepped_scaled=int(np.isin(scaled_steps, done_steps).sum()),
         unscaled_backwards=_unscaled(trace),
         seen_steps=len(np.unique(used["step"])),
+        beside=max(0, len(done) - found.count("unscale_")) if optimizers > 1 and _all_scaled(trace) else 0,
     )
+
+
+def _all_scaled(trace: Trace) -> bool:
+    """Every backward that was seen before the first NaN was called on a loss that was scaled."""
+    given, losses = trace.rows("backward")["value"], trace.rows("loss")["value"]
+    if len(given) != len(losses) or not len(losses) or not np.isfinite(losses[0]) or losses[0] == 0:
+        return False
+    stop = int(np.argmax(~np.isfinite(losses))) if not np.isfinite(losses).all() else len(losses)
+    return bool((np.abs(given[:stop]) > SCALED_BY * np.abs(losses[:stop])).all())
 
 
 def _unscaled(trace: Trace) -> float | None:

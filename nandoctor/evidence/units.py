@@ -1,5 +1,6 @@
 """Units that never fire, seen over a window of looks (E32)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ class DeadLayer:
 class Units:
     dead: tuple[DeadLayer, ...]  # layers with a silent unit, the worst first
     relu: bool  # the graph has an activation that is flat below 0
+    unmoved: float = 0.0  # of the elements of matrices that no module holds: no gradient in the whole window
     starved: tuple[str, ...] = ()  # layers whose bias gets gradients and whose weight none: what they are given is 0
 
 
@@ -65,6 +67,7 @@ def gather(trace: Trace) -> Units | None:
             found.append(dead)
     still_names = {name: float(row["value"] / row["of"]) for name, row in weights.items() if row["of"] > 0}
     return Units(
+        unmoved=_unmoved(trace, still) if not modules else 0.0,
         starved=tuple(
             name.removesuffix(".weight")
             for name, share in still_names.items()
@@ -73,6 +76,17 @@ def gather(trace: Trace) -> Units | None:
         dead=tuple(sorted(found, key=lambda d: (-dead_share(d), -min(d.silent, 1.0 if d.still is None else d.still)))),
         relu=any(name.startswith(("Relu", "Threshold", "Hardtanh", "Relu6")) for name in nodes),
     )
+
+
+def _unmoved(trace: Trace, still: Rows) -> float:
+    """Tensors without modules have no layers whose outputs could be looked at; their gradients tell as much."""
+    total = silent = 0.0
+    for row in _last(still).values():
+        shape = trace.shapes.get(int(row["shape"]), ())
+        if len(shape) > 1:
+            total += math.prod(shape)
+            silent += math.prod(shape) * (row["value"] == row["of"])
+    return float(silent / total) if total else 0.0
 
 
 def _first(rows: Rows) -> dict[int, float]:

@@ -38,6 +38,7 @@ class Weights:
     checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
     zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
     zero_stays: str | None = None  # one that still is at the end, although the optimizer was to train it
+    zero_share: float = 0.0  # of all elements of weight matrices: in such ones
     constant_layer: str | None = None  # a weight matrix whose elements are all the same number, not 0
     set_back: tuple[int, int, float, float] | None = None  # foreign writes that undid the training: how many, the
     # first's step, loss before and after
@@ -65,7 +66,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if row["norm"] == 0 and len(shape) > 1 and owner.startswith(FAN_IN):  # a bias may well be 0
             zero = zero or name
             zeros.append(int(row["subject"]))
-        elif row["norm"] == 0 and len(shape) > 1 and fan_in > 1 and table:  # products of two such tables stay 0
+        elif row["norm"] == 0 and len(shape) > 1 and fan_in > 1 and (table or not kinds):  # products of two stay 0
             zeros.append(int(row["subject"]))
         far = max(abs(float(row["low"])), abs(float(row["high"])))
         if len(shape) == 1 and name.endswith("bias") and math.isfinite(far) and (bias is None or far > bias[1]):
@@ -81,6 +82,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
     bad = initial_rows[(initial_rows["flags"] & BAD) != 0]
+    stuck = [s for s in zeros if _still_zero(trace, rows, s)]
     return Weights(
         worst_layer=worst[1] if worst else None,
         worst_gain=worst[0] if worst else None,
@@ -92,7 +94,8 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
         zero_layer=zero,
-        zero_stays=next((_name(trace, s) for s in zeros if _still_zero(trace, rows, s)), None),
+        zero_stays=next((_name(trace, s) for s in stuck), None),
+        zero_share=_share(trace, initial_rows, stuck),
         constant_layer=constant,
         loud_bias=bias,
         set_back=_set_back(foreign, losses, len(np.unique(rows["subject"]))),
@@ -107,6 +110,14 @@ def _still_zero(trace: Trace, rows: Rows, subject: int) -> bool:
     own = [s for s in np.unique(gradients["subject"]) if _name(trace, int(s)) == name]
     asked = np.isin(gradients["subject"], own)
     return len(norms) >= LOOKS and bool((norms == 0).all()) and int(asked.sum()) >= LOOKS
+
+
+def _share(trace: Trace, rows: Rows, chosen: list[int]) -> float:
+    """Of the elements of all matrices, how many lie in these."""
+    sizes = {int(row["subject"]): math.prod(trace.shapes.get(int(row["shape"]), ())) for row in rows
+             if len(trace.shapes.get(int(row["shape"]), ())) > 1}  # fmt: skip
+    total = sum(sizes.values())
+    return sum(sizes.get(s, 0) for s in chosen) / total if total else 0.0
 
 
 def _set_back(foreign: Rows, losses: Series, parameters: int) -> tuple[int, int, float, float] | None:
@@ -135,14 +146,14 @@ def _largest_change(trace: Trace, foreign: Rows) -> tuple[int, str, float] | Non
 def initial(trace: Trace, rows: Rows) -> Rows:
     """One row for each parameter before the first step; after it, where the step hardly moved the weight."""
     updates = trace.rows("update")
-    first_step = trace.rows("step")["order"]
-    start = int(min([*first_step[:1], *updates["order"][:1]], default=2**62))
+    begun = ("step", "update", "learning_rate", "gradient_norm")  # a weight is read after the step, before its update
+    start = int(min((int(o) for kind in begun for o in trace.rows(kind)["order"][:1]), default=2**62))
     _, places = np.unique(rows["subject"], return_index=True)
     first = rows[np.sort(places)]
     moved = {int(row["subject"]): float(row["norm"]) for row in updates[updates["step"] == 0]}
     keep = [
         int(row["order"]) < start
-        or (int(row["step"]) == 0 and moved.get(int(row["subject"]), math.inf) < MOVED * float(row["norm"]))
+        or (int(row["step"]) == 0 and moved.get(int(row["subject"]), math.inf) <= MOVED * float(row["norm"]))
         for row in first
     ]
     chosen: Rows = first[np.array(keep, bool)]
