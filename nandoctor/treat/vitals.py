@@ -11,6 +11,7 @@ LEAST = 8  # fewer say nothing about what is usual
 FAR = 6.0  # times the spread (MAD) on a log scale: a noisy small model stays within it
 WON = 0.25  # of the best that was ever won; a run that keeps less has lost it again
 SURE = 2.0  # standard errors by which a loss has to have risen or fallen
+SLOW_START = 30  # losses: as long may a healthy run hover before it is seen to learn, as in cut.py's LEARNS_WITHIN
 LATE = 8  # losses whose median is the level that a run has reached
 JUMP = math.log(4.0)  # and at least the jump that evidence/onset.py calls leaving the path
 
@@ -74,8 +75,10 @@ class Vitals:
         now = self.reached()
         if now is None or self.losses < 2 * LATE:
             return None
-        won = statistics.median(self.early) - now
-        return rises(list(self.late), self.early) < -SURE and won >= WON * (statistics.median(self.early) - self.best)
+        start, way = statistics.median(self.early), rises(list(self.late), self.early)
+        if way < -SURE and start - now >= WON * (start - self.best):
+            return True
+        return False if way > SURE or self.losses > SLOW_START else None
 
     def doubled(self) -> bool:
         """The latest loss is twice the first, or more."""
