@@ -46,6 +46,7 @@ class Ended:
     moved: float
     steps: int
     actions: int = 0
+    weights: str = ""  # equal only where every bit is
 
     @property
     def survived(self) -> bool:
@@ -75,7 +76,7 @@ def run(program: str, variant: str) -> Ended:
         actions = notes.read_text(errors="replace").count('"note": "treatment"') if notes.exists() else 0
         return Ended(
             float(found[-1]) if found else None, seen.get("finite", False), seen.get("moved", 0.0),
-            seen.get("steps", 0), actions,
+            seen.get("steps", 0), actions, seen.get("weights", ""),
         )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def measured(chosen: list[Case], seeds: int, jobs: int) -> dict[tuple[str, str, 
 
 
 def disturbed(count: int, jobs: int, kept: Kept) -> tuple[int, list[str]]:
-    """Healthy programs, and those of them in which active mode did anything."""
+    """Healthy programs, and those of them in which active mode did anything, or changed a bit of a weight."""
     sound = []
     members = list(cases())
     random.Random(DRAWN).shuffle(members)
@@ -142,8 +143,10 @@ def disturbed(count: int, jobs: int, kept: Kept) -> tuple[int, list[str]]:
         elif case.cause == "healthy" and not complaint(case, kept):
             sound.append((case.id, case.sick))
     with ThreadPoolExecutor(jobs) as pool:
-        ends = list(pool.map(lambda pair: run(pair[1], ACTIVE), sound))
-    return len(sound), [name for (name, _), end in zip(sound, ends, strict=True) if end.actions]
+        ends = list(pool.map(lambda pair: (run(pair[1], ACTIVE), run(pair[1], PLAIN)), sound))
+    return len(sound), [
+        name for (name, _), (end, plain) in zip(sound, ends, strict=True) if end.actions or end.weights != plain.weights
+    ]
 
 
 def document(chosen: list[Case], result: dict, seeds: int, healthy: tuple[int, list[str]]) -> str:  # type: ignore[type-arg]

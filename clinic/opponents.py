@@ -1,5 +1,6 @@
 """What people do against a NaN without knowing its cause, applied at every step: the opponents of active mode."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -104,6 +105,14 @@ def put_in(name: str) -> None:
     register_optimizer_step_pre_hook(before)
 
 
+def fingerprint(values: list[torch.Tensor]) -> str:
+    """Equal only where every bit of every weight is."""
+    found = hashlib.sha256()
+    for value in values:
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
 class Moving:
     """Did the weights go on moving, and are they finite at the end?"""
 
@@ -128,5 +137,6 @@ class Moving:
         values = [p for optimizer in self.optimizers for p in parameters(optimizer)]
         return {
             "finite": bool(values) and all(bool(torch.isfinite(p).all()) for p in values),
+            "weights": fingerprint(values),
             "moved": self.moved / self.steps if self.steps else 0.0, "steps": self.steps,
         }  # fmt: skip

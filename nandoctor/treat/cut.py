@@ -1,7 +1,6 @@
 """A cut of the learning rate that finds its own size: one factor for each parameter group, from what it moves."""
 
 import math
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,13 @@ from .finite import norms
 from .ledger import Ledger
 from .rehearsal import Rehearsal, best_of, search
 from .snapshots import restore
+from .vitals import SURE, rises
 
 HEALTHY_RATIO = 0.01  # update / weights of a first step; the study's healthy runs stay below 0.004 later on
 LIVELY_RATIO = 0.02  # no factor grows beyond it: half of the largest that a healthy run of the study kept up
 TORN = 0.05  # a larger update gives way at once; no healthy first update but of tiny or zero weights reaches it
 LOOK = 10  # steps whose losses are held against as many before them
 GROWTH = 2.0  # at each look at which the loss has fallen, and the way back where it has risen
-SURE = 2.0  # standard errors by which it has to have risen or fallen
 LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then does not learn at this rate
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
@@ -168,18 +167,6 @@ def momentum(group: dict[str, Any]) -> float:
     """The share of a step that comes again: equal steps add up to 1 / (1 - it). Adam's first step is whole already."""
     value = group.get("momentum", 0.0)
     return min(float(value), 0.99) if isinstance(value, (int, float)) and 0 < value else 0.0
-
-
-def rises(now: list[float], then: list[float]) -> float:
-    """By how many standard errors the usual loss has risen; below 0: it fell."""
-    change = statistics.median(now) - statistics.median(then)
-    spread = max(_spread(now), _spread(then)) * math.sqrt(2 / LOOK)
-    return change / max(spread, 1e-12 * max(1.0, abs(statistics.median(then))))
-
-
-def _spread(values: list[float]) -> float:
-    middle = statistics.median(values)
-    return statistics.median(abs(x - middle) for x in values) * 1.4826
 
 
 def _total(tensors: list[Tensor]) -> float:

@@ -15,6 +15,7 @@ from ..recording.run import Run
 from .applied import Applied, Case, Gradients
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
+from .patience import waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
@@ -132,7 +133,7 @@ class Doctor:
         if spike and not self.awake:
             vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
         if self.loss is not None:
-            vitals.late.append(self.loss)
+            vitals.loss_is(self.loss)
         bad = bad_loss or not gradients.finite
         vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
         if bad_loss:
@@ -168,8 +169,9 @@ class Doctor:
             if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
                 return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
-        if opinion.cause != UNKNOWN and opinion.evidence.bad is None and not self._agree(opinion):
-            return False
+        if opinion.cause != UNKNOWN and opinion.evidence.bad is None:
+            if not self._agree(opinion) or waits(opinion, self.vitals):
+                return False
         return self.treat(opinion, gradients, alarm)
 
     def opinion(self) -> Opinion | None:

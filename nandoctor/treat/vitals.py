@@ -3,11 +3,15 @@
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 KEPT = 40  # values that the newest is held against
 LEAST = 8  # fewer say nothing about what is usual
 FAR = 6.0  # times the spread (MAD) on a log scale: a noisy small model stays within it
+WON = 0.25  # of the best that was ever won; a run that keeps less has lost it again
+SURE = 2.0  # standard errors by which a loss has to have risen or fallen
+SLOW_START = 30  # losses: as long may a healthy run hover before it is seen to learn, as in cut.py's LEARNS_WITHIN
 LATE = 8  # losses whose median is the level that a run has reached
 JUMP = math.log(4.0)  # and at least the jump that evidence/onset.py calls leaving the path
 
@@ -50,9 +54,35 @@ class Series:
 class Vitals:
     loss: Series = field(default_factory=Series)
     late: deque[float] = field(default_factory=lambda: deque(maxlen=LATE))  # losses as they were
+    early: list[float] = field(default_factory=list)  # the first losses
+    losses: int = 0
+    best: float = math.inf  # the lowest level of LATE losses
     norm: Series = field(default_factory=Series)
     level: float | None = None  # of the last losses before the first jump of late
     bad_in_a_row: int = 0  # steps whose loss or gradient was not finite
+
+    def loss_is(self, value: float) -> None:
+        self.late.append(value)
+        self.losses += 1
+        if len(self.early) < LATE:
+            self.early.append(value)
+        level = self.reached()
+        if level is not None and level < self.best:
+            self.best = level
+
+    def learning(self) -> bool | None:
+        """The loss is surely below its start, and most of what was won is kept. None: too few losses to say."""
+        now = self.reached()
+        if now is None or self.losses < 2 * LATE:
+            return None
+        start, way = statistics.median(self.early), rises(list(self.late), self.early)
+        if way < -SURE and start - now >= WON * (start - self.best):
+            return True
+        return False if way > SURE or self.losses > SLOW_START else None
+
+    def doubled(self) -> bool:
+        """The latest loss is twice the first, or more."""
+        return bool(self.early) and self.loss.latest is not None and self.loss.latest >= 2 * abs(self.early[0])
 
     def reached(self) -> float | None:
         return statistics.median(self.late) if len(self.late) == LATE else None
@@ -61,3 +91,17 @@ class Vitals:
         """After a rollback: what was usual is so again, the wreck is forgotten."""
         self.loss, self.norm, self.bad_in_a_row, self.level = Series(), Series(), 0, None
         self.late.clear()
+        self.early.clear()
+        self.losses, self.best = 0, math.inf
+
+
+def rises(now: Sequence[float], then: Sequence[float]) -> float:
+    """By how many standard errors the usual loss has risen; below 0: it fell."""
+    change = statistics.median(now) - statistics.median(then)
+    spread = max(_spread(now), _spread(then)) * math.sqrt(2 / len(now))
+    return change / max(spread, 1e-12 * max(1.0, abs(statistics.median(then))))
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = statistics.median(values)
+    return statistics.median(abs(x - middle) for x in values) * 1.4826
