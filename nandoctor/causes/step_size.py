@@ -71,7 +71,8 @@ def unseen_leap(e: Evidence) -> bool:
     """The loss leapt, and neither inputs nor layers were seen (tensors without modules): a tenth of the weights changes
     outputs by a part of themselves, not their error ten-thousandfold. What changed is the batch.
     """
-    return e.leap is not None and e.activations is None and e.leap.moved <= VERY_HOT
+    seen = e.activations is not None or (e.data is not None and e.data.rms is not None)
+    return e.leap is not None and not seen and e.leap.moved <= VERY_HOT
 
 
 def unexplained(e: Evidence) -> float | None:

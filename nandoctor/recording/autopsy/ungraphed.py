@@ -83,7 +83,8 @@ def told(origin: Any, incident: Incident, found: Found, graph: Graph) -> bool:
     line = origin.lines.lookup(found.node, graph.nodes)
     answer = bearer(line)
     if answer is not None and answer.leaf is not None:
-        origin.from_data(incident, variables.located(answer.leaf, answer.leaf_name or ""))
+        given = origin.run.bad_data  # as the model was given it: its row is that of the batch
+        origin.from_data(incident, given[0] if given else variables.located(answer.leaf, answer.leaf_name or ""))
         return True
     if answer is not None:
         fill(incident, answer)
