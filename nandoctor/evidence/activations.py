@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
 from .layers import classes
 from .onset import Onset
 from .series import Floats, median, per_step
-from .sizes import elements
+from .sizes import WHOLE, elements
 
 TINY = 1e-12
 RECURRENT = ("RNN", "LSTM", "GRU")
-WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids and lengths
 
 
 @dataclass(frozen=True)

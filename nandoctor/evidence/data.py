@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.schema import BAD, DTYPES
+from ..trace.schema import BAD
 from ..trace.trace import Rows, Trace
 from . import made
 from .onset import Onset
 from .series import EMPTY, Floats, Series, median
-from .sizes import elements, root_mean_square
+from .sizes import WHOLE, elements, root_mean_square
 
-WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 FEW_LABELS = 8  # an index of fewer places is written by hand
 VERY_LOUD = 300.0  # times the usual largest value: beyond the p10 of the outliers of the study, E25
 IGNORED_LABEL = -100  # ignore_index of torch's losses: below zero and still no mistake

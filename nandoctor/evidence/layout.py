@@ -11,7 +11,7 @@ from ..trace.trace import Trace
 from . import fields
 from .layers import classes
 from .series import median
-from .sizes import LARGEST, elements
+from .sizes import LARGEST, WHOLE, elements
 from .weights import initial
 
 
@@ -82,8 +82,6 @@ def _first(trace: Trace) -> dict[str, First]:
 
 
 def _inputs(trace: Trace) -> tuple[Given, ...]:
-    from .data import WHOLE
-
     rows = trace.rows("input")
     rows = rows[rows["mode"] == 0]
     found = []

@@ -5,8 +5,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..trace.schema import DTYPES
 from ..trace.trace import Rows, Trace
 from .series import Floats
+
+WHOLE = tuple(DTYPES.index(name) for name in ("int64", "int32", "int16", "int8", "uint8", "bool"))  # ids, masks
 
 LARGEST = 2**62  # no tensor holds more; a note that says so is not believed
 

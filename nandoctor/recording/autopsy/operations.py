@@ -57,6 +57,8 @@ CARRIERS = frozenset(
 LINEAR = frozenset("Add Sub Rsub Mean Sum Cumsum Lerp Baddbmm Mul ToCopy Addcmul AddBackward".split())
 # make NaN of an all -inf row, or of +inf; of finite values never
 SOFTMAXES = frozenset("Softmax LogSoftmax SafeSoftmax Logsumexp ScaledDotProductFlashAttentionForCpu".split())
+# the same as public functions: may put -inf into what they return, of finite operands
+MASKS = frozenset("masked_fill where tril triu fill setitem add sub mul baddbmm index_put scatter".split())
 # put a deliberate -inf into their output: mask constants, additive masks
 MASKERS = frozenset("MaskedFill Where Add Sub Fill IndexPut Scatter Clamp Triu Tril CopySlices Baddbmm Addbmm".split())
 

@@ -17,7 +17,7 @@ from ..quiet import quiet
 from ..stats import is_bad
 from .elimination import above, can_leave, name_of, place_of
 from .linemap import OPERATION_INSIDE
-from .operations import public_function
+from .operations import MASKS, public_function
 from .tape import Entry, Given, Held, Leaf, held_now
 from .values import describe
 
@@ -34,7 +34,6 @@ OUTSIDE_EFFECTS = frozenset(
     "backward register_hook retain_grad requires_grad set apply to_sparse share_memory pin_memory record_stream "
     "register_post_accumulate_grad_hook from_numpy load frombuffer".split()
 )
-MASKS = frozenset("masked_fill where tril triu fill setitem add sub mul baddbmm index_put scatter full".split())
 FILLS = frozenset(
     "masked_fill where tril triu setitem index_put scatter full full_like tensor fill new_full clamp".split()
 )
@@ -212,7 +211,7 @@ class _Replay:
             return True
         source = given.source
         if isinstance(source, Leaf):
-            return public_function(consumer.name) not in MASKS | SOFTMAXES
+            return public_function(consumer.name) not in MASKS | SOFTMAXES | {"full"}
         return not self._masks(source, value)
 
     def _masks(self, entry: Entry, value: Tensor) -> bool:

@@ -18,11 +18,10 @@ from ..run import Run
 from ..stats import is_bad, word
 from .births import kind_of
 from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, in_main_thread, operation, push, remove
-from .operations import public_function
+from .operations import MASKS, public_function
 from .values import Graph, describe, is_leaf, order
 
 AROUND = 1  # steps before and after N: a guard or an off-by-one must not make the run miss it
-MASKS = frozenset("masked_fill where tril triu fill setitem add sub mul baddbmm index_put scatter".split())
 
 
 class Watch:

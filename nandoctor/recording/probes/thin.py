@@ -48,7 +48,10 @@ class Thin:
             plan = self.plans[optimizer] = self._plan(entry[1], number)
         if not plan.readable:
             return math.nan
-        places = _places(parameters)
+        try:
+            places = _places(parameters)
+        except RuntimeError:  # sparse, in an old torch
+            return math.nan
         if places:
             packed, norm = kernel.norm_rows(plan.template, self.run.recorder.step, self._flags(), *places)
             self.run.recorder.packed(packed)
