@@ -22,34 +22,44 @@ FRAMES: set[CodeType] = set()
 PASSING: set[CodeType] = set()  # which call torch's own in turn, and that it may
 
 
-class Watched:
-    """Descriptor in the place of a method: `seen(self)` runs at each lookup on an instance."""
+try:
+    from .kernel import Lookup
+except ImportError:
+
+    class Lookup:  # type: ignore[no-redef]
+        """The same without the compiled kernel."""
+
+        def __init__(self, original: Any, seen: Callable[[Any], None]) -> None:
+            self.original, self.seen, self.asleep = original, seen, False
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is not None and not self.asleep:
+                self.seen(instance)
+            return self.original.__get__(instance, owner)
+
+    FRAMES.add(Lookup.__get__.__code__)
+
+
+class Watched(Lookup):
+    """Descriptor in the place of a method: `seen(self)` runs at each lookup on an instance, unless it is asleep."""
 
     def __init__(self, original: Any, seen: Callable[[Any], None]) -> None:
         functools.update_wrapper(self, original)  # first: it copies the fields of another Watched, too
-        self.original = original
-        self.seen = seen
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is not None:
-            self.seen(instance)
-        return self.original.__get__(instance, owner)
+        super().__init__(original, seen)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Class.__dict__["method"](self)
         return self.original(*args, **kwargs)
 
 
-FRAMES.add(Watched.__get__.__code__)
-
-
-def watch_method(owner: type, name: str, seen: Callable[[Any], None]) -> None:
+def watch_method(owner: type, name: str, seen: Callable[[Any], None]) -> Watched | None:
     """Call `seen(instance)` whenever owner().name is looked up. Nothing happens where torch has no such method."""
     for base in owner.__mro__:
         if name in base.__dict__:
             watched = Watched(base.__dict__[name], seen)
             UNDO.append(partial(_restore_method, owner, name, watched, owner.__dict__.get(name)))
             setattr(owner, name, watched)
-            return
+            return watched
+    return None
 
 
 def _restore_method(owner: type, name: str, watched: Watched, own: Any) -> None:

@@ -1,5 +1,6 @@
 """Rows whose numbers are still on an accelerator: sent to the host without waiting, read a step later."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..trace.schema import AT_FLAGS, AT_NUMBERS, BAD
+from ..trace.schema import AT_FLAGS, AT_KIND, AT_NUMBERS, BAD, KIND, ROW
 from .stats import Stats
 
+GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
 NUMBERS = Struct("<ddd")
 Waiting = list[tuple[list[int], Tensor]]  # places among the rows; their numbers, [places, 3] on a device
 
@@ -30,6 +32,14 @@ class Flight:
                 NUMBERS.pack_into(row, AT_NUMBERS, low, high, norm)
                 self.rows[place] = bytes(row)
         return self.rows
+
+
+def gradient_norms(rows: list[bytes]) -> Iterator[tuple[int, int, float]]:
+    """(kind, step, norm) of the rows of gradients and of their totals."""
+    for row in rows:
+        if row[AT_KIND] in (GRADIENT, GRADIENT_NORM):
+            step, *_, norm = ROW.unpack_from(row)
+            yield row[AT_KIND], step, norm
 
 
 def depart(rows: list[bytes], waiting: Waiting) -> Flight:

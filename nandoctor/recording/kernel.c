@@ -8,8 +8,10 @@
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <structmember.h>
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/stat.h>
 #include <unistd.h>
@@ -247,22 +249,58 @@ static PyObject *kernel_norms(PyObject *self, PyObject *const *args, Py_ssize_t 
     return result;
 }
 
-/* norm_rows(template, step, flags, address, elements, address, ...) -> (rows, total)
+/* Address and elements of a dense single-precision tensor of CPU memory; 0 where it must be read otherwise, -1: error. */
+static int dense(PyObject *tensor, PyObject *float32, const char **data, size_t *elements)
+{
+    static PyObject *names[6];
+    static const char *const spelled[6] = {"dtype", "is_cpu", "is_contiguous", "is_neg", "data_ptr", "numel"};
+    PyObject *found[6] = {NULL};
+    int readable = 1;
+    for (int i = 0; readable == 1 && i < 6; i++) {
+        if (names[i] == NULL && (names[i] = PyUnicode_InternFromString(spelled[i])) == NULL)
+            return -1;
+        found[i] = i < 2 ? PyObject_GetAttr(tensor, names[i]) : PyObject_CallMethodObjArgs(tensor, names[i], NULL);
+        if (found[i] == NULL)
+            readable = -1;
+        else if (i == 0)
+            readable = found[0] == float32;
+        else if (i < 4)
+            readable = found[i] == (i == 3 ? Py_False : Py_True);
+    }
+    if (readable == 1) {
+        *data = PyLong_AsVoidPtr(found[4]);
+        *elements = PyLong_AsSize_t(found[5]);
+        readable = PyErr_Occurred() ? -1 : *data != NULL;
+    }
+    for (int i = 0; i < 6; i++)
+        Py_XDECREF(found[i]);
+    if (readable < 0 && PyErr_ExceptionMatches(PyExc_RuntimeError)) { /* sparse, in an old torch */
+        PyErr_Clear();
+        readable = 0;
+    }
+    return readable;
+}
+
+/* norm_rows(template, step, flags, parameters, Tensor, float32) -> (rows, total), or None
 
    Rows of trace/schema.py, 40 bytes each, ready to be written: the template's, with step, flags and norm filled in for
-   every single-precision tensor, and behind them the row of the total, whose flags stay. Left out: a tensor at address
-   0, and from the rows alone, not from the total, one whose kind is 255. No rows where the total is not finite. */
+   the gradient of every parameter, and behind them the row of the total, whose flags stay. Left out: a parameter
+   without a gradient, and from the rows alone, not from the total, one whose kind is 255. No rows where the total is
+   not finite; None where a gradient is not of this very class, or cannot be read here. */
 #define ROW 40
 #define AT_KIND 12
 #define AT_FLAGS 14
 #define AT_NORM 32
 static PyObject *kernel_norm_rows(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    Py_ssize_t count = (n - 3) / 2, length = 0;
+    static PyObject *grad_name;
+    Py_ssize_t count = n == 6 ? PyList_Size(args[3]) : -1, length = 0;
     char *template = NULL;
-    if (n < 3 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0 || length != ROW * (count + 1)) {
+    if (grad_name == NULL)
+        grad_name = PyUnicode_InternFromString("grad");
+    if (count < 0 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0 || length != ROW * (count + 1)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "a row for each tensor and one for the total");
+            PyErr_SetString(PyExc_ValueError, "a row for each parameter and one for the total");
         return NULL;
     }
     uint32_t step = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
@@ -274,15 +312,24 @@ static PyObject *kernel_norm_rows(PyObject *self, PyObject *const *args, Py_ssiz
     }
     char *begin = PyBytes_AsString(rows), *row = begin;
     double total = 0;
-    for (Py_ssize_t i = 0; i <= count; i++) {
+    int readable = 1;
+    for (Py_ssize_t i = 0; i <= count && readable == 1; i++) {
         double norm = sqrt(total);
         if (i < count) {
-            const char *data = PyLong_AsVoidPtr(args[3 + 2 * i]);
-            size_t elements = PyLong_AsSize_t(args[4 + 2 * i]);
-            if (data == NULL || PyErr_Occurred())
+            const char *data = NULL;
+            size_t elements = 0;
+            PyObject *grad = PyObject_GetAttr(PyList_GetItem(args[3], i), grad_name);
+            int missing = grad == Py_None;
+            readable = grad == NULL ? -1
+                : missing           ? 1
+                : (PyObject *)Py_TYPE(grad) != args[4] ? 0 : dense(grad, args[5], &data, &elements);
+            if (readable == 1 && !missing) {
+                norm = norm_of(measured(data, elements, FLOAT32, 0).square);
+                total += norm * norm;
+            }
+            Py_XDECREF(grad);
+            if (readable != 1 || missing)
                 continue;
-            norm = norm_of(measured(data, elements, FLOAT32, 0).square);
-            total += norm * norm;
         }
         memcpy(row, template + ROW * i, ROW);
         memcpy(row, &step, sizeof step);
@@ -292,8 +339,10 @@ static PyObject *kernel_norm_rows(PyObject *self, PyObject *const *args, Py_ssiz
         if ((uint8_t)row[AT_KIND] != 255)
             row += ROW;
     }
-    PyObject *kept = PyErr_Occurred() ? NULL : PyBytes_FromStringAndSize(begin, isfinite(total) ? row - begin : 0);
+    PyObject *kept = readable == 1 ? PyBytes_FromStringAndSize(begin, isfinite(total) ? row - begin : 0) : NULL;
     Py_DECREF(rows);
+    if (readable == 0)
+        Py_RETURN_NONE;
     return kept == NULL ? NULL : Py_BuildValue("(Nd)", kept, sqrt(total));
 }
 
@@ -412,11 +461,98 @@ static PyObject *kernel_append(PyObject *self, PyObject *const *args, Py_ssize_t
 }
 #endif
 
+/* Lookup(original, seen): a descriptor that calls seen(instance) when it is looked up on one, unless it is asleep. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *original, *seen;
+    char asleep;
+} Lookup;
+
+static int lookup_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    Lookup *own = (Lookup *)self;
+    PyObject *original, *seen;
+    if (!PyArg_ParseTuple(args, "OO", &original, &seen))
+        return -1;
+    Py_INCREF(original);
+    Py_INCREF(seen);
+    Py_XDECREF(own->original);
+    Py_XDECREF(own->seen);
+    own->original = original;
+    own->seen = seen;
+    return 0;
+}
+
+static PyObject *lookup_get(PyObject *self, PyObject *instance, PyObject *owner)
+{
+    Lookup *own = (Lookup *)self;
+    if (own->original == NULL || own->seen == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "a Lookup of nothing");
+        return NULL;
+    }
+    if (instance != NULL && !own->asleep) {
+        PyObject *done = PyObject_CallFunctionObjArgs(own->seen, instance, NULL);
+        if (done == NULL)
+            return NULL;
+        Py_DECREF(done);
+    }
+    descrgetfunc get = (descrgetfunc)PyType_GetSlot(Py_TYPE(own->original), Py_tp_descr_get);
+    if (get != NULL)
+        return get(own->original, instance, owner);
+    Py_INCREF(own->original);
+    return own->original;
+}
+
+static int lookup_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Lookup *)self)->original);
+    Py_VISIT(((Lookup *)self)->seen);
+    return 0;
+}
+
+static int lookup_clear(PyObject *self)
+{
+    Py_CLEAR(((Lookup *)self)->original);
+    Py_CLEAR(((Lookup *)self)->seen);
+    return 0;
+}
+
+static void lookup_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    lookup_clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef lookup_members[] = {
+    {"original", T_OBJECT, offsetof(Lookup, original), READONLY, NULL},
+    {"seen", T_OBJECT, offsetof(Lookup, seen), READONLY, NULL},
+    {"asleep", T_BOOL, offsetof(Lookup, asleep), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot lookup_slots[] = {
+    {Py_tp_init, lookup_init},
+    {Py_tp_descr_get, lookup_get},
+    {Py_tp_traverse, lookup_traverse},
+    {Py_tp_clear, lookup_clear},
+    {Py_tp_dealloc, lookup_dealloc},
+    {Py_tp_members, lookup_members},
+    {0, NULL},
+};
+
+static PyType_Spec lookup_spec = {
+    "nandoctor.recording.kernel.Lookup", sizeof(Lookup), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, lookup_slots};
+
 static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))kernel_read, METH_FASTCALL, "read(address, elements, dtype) -> (low, high, norm)"},
     {"norms", (PyCFunction)(void (*)(void))kernel_norms, METH_FASTCALL, "norms(address, elements, dtype, ...) -> [norm, ...]"},
     {"norm_rows", (PyCFunction)(void (*)(void))kernel_norm_rows, METH_FASTCALL,
-     "norm_rows(template, step, flags, address, elements, ...) -> (rows, total)"},
+     "norm_rows(template, step, flags, parameters, Tensor, float32) -> (rows, total)"},
     {"gather", (PyCFunction)(void (*)(void))kernel_gather, METH_FASTCALL, "gather(room, address, samples, stride, ...)"},
     {"differences", (PyCFunction)(void (*)(void))kernel_differences, METH_FASTCALL,
      "differences(before, after, elements, ...) -> [low, high, norm, ...]"},
@@ -432,5 +568,11 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "kernel", "Reads tens
 
 PyMODINIT_FUNC PyInit_kernel(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module), *lookup = made == NULL ? NULL : PyType_FromSpec(&lookup_spec);
+    if (lookup == NULL || PyModule_AddObject(made, "Lookup", lookup) < 0) {
+        Py_XDECREF(lookup);
+        Py_XDECREF(made);
+        return NULL;
+    }
+    return made;
 }

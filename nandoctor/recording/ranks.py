@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Any
 
+from ..trace.spool import free_output, rank_output
+
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
 
 
@@ -28,6 +30,12 @@ def launch(session: str) -> str:
     named = [os.environ.get(name, "") for name in LAUNCH]
     text = "|".join([session, str(os.getppid()), str(process_rank()[1]), *named])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def claimed(output: str, session: str) -> str:
+    """Take a free name for this process's trace. Raises OSError where the folder cannot be written."""
+    rank, world = process_rank()
+    return free_output(output) if world == 1 else rank_output(output, rank, launch(session))
 
 
 def _number(name: str, absent: int) -> int:

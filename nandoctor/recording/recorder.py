@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -10,20 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..trace.schema import AT_FLAGS, AT_KIND, BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
-from ..trace.spool import SpoolWriter, free_output, rank_output
-from .flight import Flight, Waiting, depart
+from ..trace.schema import AT_FLAGS, BAD, DTYPES, KIND, MAX_CALL, MODES, NO_SHAPE, ROW, VERSION
+from ..trace.spool import SpoolWriter
+from .flight import GRADIENT_NORM, Flight, Waiting, depart, gradient_norms
 from .governor import Governor
 from .guard import Guard
 from .incident import Incident
-from .ranks import launch, process_rank
+from .ranks import claimed
 from .settings import Settings
-from .stats import Stats, kernel, on_device
+from .stats import Stats, kernel, located, on_device
 from .voice import say
 
 DTYPE_ID = {getattr(torch, name): number for number, name in enumerate(DTYPES) if hasattr(torch, name)}
 pack = ROW.pack
-GRADIENT, GRADIENT_NORM = KIND["parameter_gradient"], KIND["gradient_norm"]
+PAIR = struct.Struct(ROW.format + ROW.format[1:])  # two rows
+LOSS, BACKWARD, ELAPSED, STEP = (KIND[name] for name in ("loss", "backward", "elapsed", "step"))
 MODE = {mode: number for number, mode in enumerate(MODES)}
 OTHER_DTYPE = DTYPES.index("other")
 LEXICON = ("subject", "shape", "model", "optimizer", "parallel", "unseen")
@@ -134,16 +136,27 @@ class Recorder:
             self.note("subject", id=number, name=name, role=role, module=module or None, tensor=tensor or None)
 
     # --- the clock -------------------------------------------------------------------------------------------
-    def backward_begins(self, loss_as_given: float, divisor: float = 0.0) -> None:
-        self.claim()
-        self.value("backward", self.call("backward"), loss_as_given, second=divisor)
+    def backward_begins(self, loss: float, as_given: float, divisor: float = 0.0) -> None:
+        if self.writer is None:
+            self.claim()
+        loss_of, backward = self.call("loss", "loss"), self.call("backward")
+        self._rows.append(PAIR.pack(
+            self.step, loss_of, NO_SHAPE, 0, LOSS, 0, 0, 0, 0.0, 0.0, loss,
+            self.step, backward, NO_SHAPE, 0, BACKWARD, 0, 0, 0, 0.0, divisor, as_given,
+        ))  # fmt: skip
+        if len(self._rows) >= MAX_PENDING:
+            self.flush(final=False)
         self.batch += 1
         self.micro += 1
 
     def step_ends(self, skipped: bool = False) -> None:
-        self.claim()
-        self.value("elapsed", self.call("elapsed"), time.monotonic() - self._started)
-        self.value("step", self.call("step"), 0.0 if skipped else 1.0)
+        if self.writer is None:
+            self.claim()
+        clock, ended = self.call("elapsed"), self.call("step")
+        self._rows.append(PAIR.pack(
+            self.step, clock, NO_SHAPE, 0, ELAPSED, 0, 0, 0, 0.0, 0.0, time.monotonic() - self._started,
+            self.step, ended, NO_SHAPE, 0, STEP, 0, 0, 0, 0.0, 0.0, 0.0 if skipped else 1.0,
+        ))  # fmt: skip
         self.step += 1
         self.micro = 0
         self.flush(final=False)
@@ -190,7 +203,7 @@ class Recorder:
             if self.writer is not None:
                 return
             try:
-                output = self._output()
+                output = claimed(self.settings.output, self.settings.session)
                 writer = SpoolWriter(output, getattr(kernel, "append", None))
             except OSError as error:
                 self._cannot_write(error)
@@ -200,12 +213,6 @@ class Recorder:
                 writer.note(kind, **fields)
             self._early_notes.clear()
             self.writer = writer
-
-    def _output(self) -> str:
-        rank, world = process_rank()
-        if world == 1:
-            return free_output(self.settings.output)
-        return rank_output(self.settings.output, rank, launch(self.settings.session))
 
     def _cannot_write(self, error: OSError) -> None:
         """The training goes on without us; the parent is told by a mark."""
@@ -243,18 +250,17 @@ class Recorder:
 
     def land(self) -> None:
         """Write what was still on its way from an accelerator."""
+        if self._flight is None:
+            return
         flight, self._flight = self._flight, None
-        if flight is not None:
-            rows = flight.landed()
-            self._write(rows)
-            for row in rows:
-                if row[AT_KIND] == GRADIENT_NORM:
-                    self.governor.gradient(ROW.unpack_from(row)[-1])
-                elif row[AT_KIND] == GRADIENT and self.late is not None:
-                    step, *_, norm = ROW.unpack_from(row)
-                    if not math.isfinite(norm):
-                        late, self.late = self.late, None  # once: what follows is its consequence
-                        late(step)
+        rows = flight.landed()
+        self._write(rows)
+        for kind, step, norm in gradient_norms(rows):
+            if kind == GRADIENT_NORM:
+                self.governor.gradient(norm)
+            elif self.late is not None and not math.isfinite(norm):
+                late, self.late = self.late, None  # once: what follows is its consequence
+                late(step)
 
     def _write(self, rows: list[bytes]) -> None:
         assert self.writer is not None
@@ -271,14 +277,9 @@ class Recorder:
 
     def nonfinite_detail(self, subject: int, tensor: Tensor, mode: str = "train", call: int = 0) -> tuple[int, str]:
         """A row with the counts of NaN and Inf and the flat index of the first; returns (index, kind of the first)."""
-        flat = tensor.detach().reshape(-1)
-        nans, infs = torch.isnan(flat), torch.isinf(flat)
-        first = int((nans | infs).to(torch.uint8).argmax().item())
-        self.add(
-            "nonfinite", subject, (float(nans.sum()), float(infs.sum()), float(first)), tensor, BAD, mode, call
-        )
-        value = flat[first].item()
-        return first, "nan" if value != value else ("inf" if value > 0 else "-inf")
+        nans, infs, first, kind = located(tensor)
+        self.add("nonfinite", subject, (nans, infs, float(first)), tensor, BAD, mode, call)
+        return first, kind
 
     def begins_anew(self) -> None:
         """In a forked process: what was recorded so far is its parent's, names and shapes serve on."""

@@ -98,7 +98,7 @@ class Run:
     scaled_losses: dict[int, float] = field(default_factory=dict)  # id of a scaled loss -> its value before scaling
     unscaled: bool = False  # gradients were unscaled since the GradScaler's last update
     clipped: bool = False  # since the last step
-    stepping: bool = False  # inside an optimizer's step without a closure
+    reads: Any = None  # of one number of a tensor (probes/guards.py): asleep in an optimizer's step without a closure
     checked_gradients: bool = True  # since the last backward
     foreign: str | None = None  # who wrote the weights since the last step: load_state_dict
     foreign_place: Place = field(default_factory=Place)

@@ -168,6 +168,16 @@ def is_bad(tensor: Tensor | None) -> bool:
     return not (math.isfinite(item(low)) and math.isfinite(item(high)))
 
 
+def located(tensor: Tensor) -> tuple[float, float, int, str]:
+    """(NaNs, Infs, flat index of the first of either, which it is) of a tensor that holds one."""
+    flat = detach(tensor).reshape(-1)
+    nans, infs = torch.isnan(flat), torch.isinf(flat)
+    first = int((nans | infs).to(torch.uint8).argmax())
+    value = item(flat[first])
+    kind = "nan" if value != value else ("inf" if value > 0 else "-inf")
+    return float(nans.sum()), float(infs.sum()), first, kind
+
+
 def flushed(gradient: Tensor) -> tuple[float, float, float]:
     """Zeros, elements, subnormal ones of a gradient in half precision: a row (E29)."""
     size = detach(gradient).abs()

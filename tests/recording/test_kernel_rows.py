@@ -16,13 +16,16 @@ def template(kinds):
     return b"".join([*rows, ROW.pack(0, 99, 0, 0, KIND["gradient_norm"], 0, 0, 0, 0.0, 0.0, 0.0)])
 
 
-def places(tensors):
-    return [number for t in tensors for number in ((t.data_ptr(), t.numel()) if t is not None else (0, 0))]
+def rows_of(kinds, step, flags, gradients):
+    parameters = [torch.nn.Parameter(torch.zeros_like(g) if g is not None else torch.zeros(2)) for g in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return kernel.norm_rows(template(kinds), step, flags, parameters, torch.Tensor, torch.float32)
 
 
 def test_rows_hold_step_flags_and_norms():
     tensors = [torch.randn(300, 7), torch.randn(5)]
-    rows, total = kernel.norm_rows(template([2, 2]), 70_000, 16, *places(tensors))
+    rows, total = rows_of([2, 2], 70_000, 16, tensors)
     read = list(ROW.iter_unpack(rows))
     norms = [float(t.norm()) for t in tensors]
     assert [row[:8] for row in read] == [
@@ -36,7 +39,7 @@ def test_rows_hold_step_flags_and_norms():
 
 def test_a_missing_gradient_has_no_row_and_an_unwanted_one_counts_in_the_total_alone():
     tensors = [torch.full((4,), 3.0), None, torch.full((4,), 4.0)]
-    rows, total = kernel.norm_rows(template([2, 2, 255]), 1, 0, *places(tensors))
+    rows, total = rows_of([2, 2, 255], 1, 0, tensors)
     assert [row[1] for row in ROW.iter_unpack(rows)] == [0, 99]
     assert total == pytest.approx(10.0)
 
@@ -44,13 +47,55 @@ def test_a_missing_gradient_has_no_row_and_an_unwanted_one_counts_in_the_total_a
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_nothing_is_written_of_a_total_that_is_not_finite(bad):
     tensor = torch.tensor([1.0, bad])
-    rows, total = kernel.norm_rows(template([2]), 1, 0, *places([tensor]))
+    rows, total = rows_of([2], 1, 0, [tensor])
     assert rows == b"" and not math.isfinite(total)
 
 
 def test_a_template_of_another_length_is_refused():
-    with pytest.raises(ValueError, match="a row for each tensor"):
-        kernel.norm_rows(template([2, 2]), 1, 0, 0, 0)
+    with pytest.raises(ValueError, match="a row for each parameter"):
+        kernel.norm_rows(template([2, 2]), 1, 0, [], torch.Tensor, torch.float32)
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        torch.ones(2, dtype=torch.float64),
+        torch.ones(4, 2).t(),
+        torch.eye(2).to_sparse(),
+        torch.nn.Parameter(torch.ones(2)),
+    ],
+    ids=["double", "transposed", "sparse", "of another class"],
+)
+def test_what_it_cannot_read_is_left_to_torch(gradient):
+    parameter = torch.nn.Parameter(torch.zeros(gradient.shape, dtype=gradient.dtype))
+    parameter.grad = gradient
+    readable = torch.nn.Parameter(torch.zeros(2))
+    readable.grad = torch.ones(2)
+    assert kernel.norm_rows(template([2, 2]), 1, 0, [readable, parameter], torch.Tensor, torch.float32) is None
+
+
+def test_a_lookup_tells_and_hands_out_the_method_and_sleeps():
+    told = []
+
+    class Owner:
+        def method(self):
+            return self
+
+    lookup = kernel.Lookup(Owner.method, told.append)
+    Owner.method = lookup
+    owner = Owner()
+    assert owner.method() is owner and told == [owner]
+    lookup.asleep = True
+    assert owner.method() is owner and told == [owner]
+    assert Owner.method is lookup.original and told == [owner]  # looked up on the class: nobody's call
+
+
+def test_what_a_lookup_raises_is_raised():
+    class Owner:
+        method = kernel.Lookup(lambda self: self, lambda instance: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        Owner().method()
 
 
 @pytest.mark.skipif(not hasattr(kernel, "append"), reason="POSIX alone")

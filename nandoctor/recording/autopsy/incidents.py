@@ -70,6 +70,21 @@ class Alarms:
         elif self.drawn != self.run.recorder.batch:
             self.drawn, self.looked = self.run.recorder.batch, 0
 
+    def quiet_backward(self) -> bool:
+        """backward was called on a finite loss: is there nothing to be looked at? False: nothing was done."""
+        run, graphs = self.run, self.graphs
+        size = graphs.recall.size
+        if graphs.singular.get(size) != [] or self.lines.mode is not None or self.watch.on:
+            return False
+        graphs.recall.end += size
+        graphs.hazards = []
+        run.loss_finite = True
+        run.trail.clear()
+        self.lines.paused = None
+        run.stale = True
+        run.checked_gradients = False
+        return True
+
     def backward_begins(self, loss: Tensor, value: float) -> None:
         """backward was called: the graph is still whole."""
         run = self.run

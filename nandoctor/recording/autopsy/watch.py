@@ -27,6 +27,7 @@ AROUND = 1  # steps before and after N: a guard or an off-by-one must not make t
 class Watch:
     def __init__(self, run: Run, lines: LineMap) -> None:
         self.run, self.lines = run, lines
+        self.on = run.recorder.settings.watch_step is not None
         self.forward: Forward | None = None
         self.backward: Backward | None = None
         self.born: list[Incident] = []

@@ -100,7 +100,7 @@ def passed_over(run: Run, module: nn.Module) -> bool:
 
 def begin_root(run: Run, alarms: Alarms, module: nn.Module, layer: Layer) -> None:
     """The outermost module call begins."""
-    run.stepping = False
+    run.reads.asleep = False
     top = layer.model.ref()
     run.mode = "train" if (top if top is not None else module).training else "eval"
     run.thread.graph = torch.is_grad_enabled()

@@ -18,19 +18,19 @@ from ..frames import is_user_code, user_place
 from ..run import Run
 from ..stats import detach, item, measurable
 
-LOOKS = ("item", "isnan", "isfinite", "isinf", "__float__", "tolist", "numpy", "detach")
+LOOKS = ("isnan", "isfinite", "isinf", "__float__", "tolist", "numpy")  # and item, and detach
 FUNCTIONS = ("isnan", "isfinite", "isinf")
 
 
 def install(run: Run, alarms: Alarms) -> None:
     guard = run.recorder.guard
 
-    def looked_at(tensor: Tensor) -> None:
+    def looked_at(tensor: Tensor, waits: bool = True) -> None:
         if not tensor.is_floating_point() or tensor.requires_grad and tensor.grad_fn is None:
             return
         if not measurable(tensor) or tensor.numel() != 1:
             return
-        if tensor.device.type != "cpu" and sys._getframe(2).f_code.co_name == "detach":
+        if not waits and not tensor.is_cpu:
             return  # would wait for the accelerator
         if math.isfinite(item(detach(tensor))):
             return
@@ -54,13 +54,10 @@ def install(run: Run, alarms: Alarms) -> None:
                 alarms.bad_output(output)
 
     guarded = guard("guards", looked_at)
-
-    def look(tensor: Tensor) -> None:
-        if not run.stepping:  # Adam reads the count of its steps once for each parameter
-            guarded(tensor)
-
     for name in LOOKS:
-        watch_method(torch.Tensor, name, look)
+        watch_method(torch.Tensor, name, guarded)
+    watch_method(torch.Tensor, "detach", guard("guards", partial(looked_at, waits=False)))
+    run.reads = watch_method(torch.Tensor, "item", guarded)
     looked_up = guard("guards", function_looked_up)
 
     def read(name: str) -> Any:

@@ -1,7 +1,9 @@
 """The loss, read as backward is called on it: the graph is still whole then."""
 
 import functools
+import math
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ REENTRANT = "inside blocks under checkpoint(use_reentrant=True) no gradients of 
 
 
 def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) -> None:
-    read = run.recorder.guard("loss", lambda loss: backward(run, alarms, loss))
+    read = run.recorder.guard("loss", partial(backward, run, alarms))
     clear = run.recorder.guard("optimizer", optimizers.backward_begins)
     look = run.recorder.guard("weights", weights.first_look)
 
@@ -27,7 +29,7 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
         if _C._current_graph_task_id() != -1:  # from inside a backward: a checkpointed block is computed again
             run.recorder.unseen(REENTRANT)
             return
-        run.stepping = False  # a step may have ended in an exception
+        run.reads.asleep = False  # a step may have ended in an exception
         if run.recorder.governor.whole:
             look()
             clear()
@@ -56,6 +58,8 @@ def install(run: Run, alarms: Alarms, weights: Weights, optimizers: Optimizers) 
 def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     """One call of backward begins."""
     recorder = run.recorder
+    if not recorder.governor.whole and quiet(run, alarms, loss):
+        return
     whole, loss = loss, local(loss)
     if not measurable(loss):
         return  # a meta or fake tensor: nothing trains
@@ -66,17 +70,35 @@ def backward(run: Run, alarms: Alarms, loss: Tensor) -> None:
     value = run.scaled_losses.get(id(whole), given)
     recorder.governor.loss(value)
     alarms.backward_begins(whole, given if value == value and abs(value) != float("inf") else value)
-    recorder.value("loss", recorder.call("loss", "loss"), value)
     if recorder.governor.whole:
         labels.look(run, whole)
         targets.look(run, whole)
-    recorder.backward_begins(given, divisor(whole))
+    recorder.backward_begins(value, given, divisor(whole.grad_fn))
     run.scaled_losses.clear()
 
 
-def divisor(loss: Tensor) -> float:
-    """What the user divided this loss by last, as one does to accumulate gradients; below a scaling. 0 for nothing."""
-    node: Any = loss.grad_fn
+def quiet(run: Run, alarms: Alarms, loss: Tensor) -> bool:
+    """All of it for a finite loss of a known graph, in a step that is not recorded whole. False: nothing was done."""
+    if type(loss) is not Tensor or not loss.is_cpu or loss.dim() or not loss.is_floating_point():
+        return False
+    node, recorder = loss.grad_fn, run.recorder
+    if node is None or recorder.writer is None or run.overshoot is not None or loss.layout is not torch.strided:
+        return False
+    given = item(loss)
+    if not math.isfinite(given) or not alarms.quiet_backward():
+        return False
+    value = run.scaled_losses.get(id(loss), given)
+    recorder.governor.loss(value)
+    recorder.backward_begins(value, given, divisor(node))
+    run.scaled_losses.clear()
+    return True
+
+
+def divisor(node: Any) -> float:
+    """What the user divided the loss of this graph node by last, as one does to accumulate gradients; below a scaling.
+
+    0 for nothing.
+    """
     if node is not None and node.name() == "MulBackward0" and node.next_functions and node.next_functions[0][0]:
         other = _number(node, "_saved_other")
         if other is not None and 0 < other < 1:

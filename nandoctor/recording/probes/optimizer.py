@@ -40,8 +40,9 @@ class Optimizers:
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not with_closure(args, kwargs):
-            self.alarms.watch.ends()
-            self.run.stepping = True
+            if self.alarms.watch.on:
+                self.alarms.watch.ends()
+            self.run.reads.asleep = True  # Adam reads the count of its steps once for each parameter
             if not self.run.recorder.governor.whole and self._thin_gradients(optimizer):
                 return
         watched = self.weights.of(optimizer)
@@ -54,7 +55,7 @@ class Optimizers:
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
-        run.stepping = False
+        run.reads.asleep = False
         if not run.recorder.governor.whole:
             if with_closure(args, kwargs):
                 self._gradients(optimizer, self.weights.of(optimizer))
@@ -131,9 +132,12 @@ class Optimizers:
         run.clipped = False
         run.foreign = None
         run.checked_gradients = True
-        self.alarms.watch.forget()
+        alarms = self.alarms
+        if alarms.watch.on:
+            alarms.watch.forget()
         run.recorder.step_ends(skipped)
-        self.alarms.ahead()
+        if alarms.watch.on or alarms.lines.wanted():
+            alarms.ahead()
 
     def count_alone(self, *_: Any) -> None:
         """This probe has failed: steps are still counted, and what waits is still written."""
@@ -202,10 +206,10 @@ class Optimizers:
                 ],
             )  # fmt: skip
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, _: Any) -> None:
         """zero_grad is looked up: gradients that no step has used are about to vanish."""
         run = self.run
-        run.recorder.value("zero_grad", run.recorder.subject("zero_grad", "call"), 1.0)
+        run.recorder.value("zero_grad", run.recorder.call("zero_grad"), 1.0)
         if not run.checked_gradients and run.loss_finite:
             watched = self.weights.alive()
             if not watched:
@@ -223,7 +227,7 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
     register_optimizer_step_pre_hook(guard("optimizer", optimizers.before_step))
     register_optimizer_step_post_hook(guard("optimizer", optimizers.after_step, optimizers.count_alone))
     watch_method(torch.optim.Optimizer, "add_param_group", guard("linemap", lambda _: alarms.ahead()))
-    seen = guard("zero_grad", lambda _: optimizers.zero_grad())
+    seen = guard("zero_grad", optimizers.zero_grad)
     watch_method(torch.optim.Optimizer, "zero_grad", seen)
     watch_method(torch.nn.Module, "zero_grad", seen)
     return optimizers
@@ -281,6 +285,8 @@ def _divided_by_zero(optimizer: Any, group: dict[str, Any], parameter: Tensor, p
 
 
 def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if not kwargs and len(args) == 1 and isinstance(args[0], torch.optim.Optimizer):
+        return False  # nearly always
     return kwargs.get("closure") is not None or any(callable(value) for value in args[1:2] or args[:1])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, ROW, SCALED
 from ..run import Run
-from ..stats import address, away, kernel, local, norms, plain
+from ..stats import away, kernel, local, norms, plain
 from .weights import Watched, Weights
 
 GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
@@ -39,8 +39,8 @@ class Thin:
 
         None where they are on an accelerator: they arrive with the next step.
         """
-        entry = self.weights.known.get(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        entry, groups = self.weights.known.get(optimizer), optimizer.param_groups
+        parameters = groups[0]["params"] if len(groups) == 1 else [p for group in groups for p in group["params"]]
         if entry is None or len(parameters) != len(entry[1]):
             return math.nan
         plan = self.plans.get(optimizer)
@@ -48,14 +48,13 @@ class Thin:
             plan = self.plans[optimizer] = self._plan(entry[1], number)
         if not plan.readable:
             return math.nan
-        try:
-            places = _places(parameters)
-        except RuntimeError:  # sparse, in an old torch
-            return math.nan
-        if places:
-            packed, norm = kernel.norm_rows(plan.template, self.run.recorder.step, self._flags(), *places)
-            self.run.recorder.packed(packed)
-            return norm
+        if kernel is not None:
+            read = kernel.norm_rows(
+                plan.template, self.run.recorder.step, self._flags(), parameters, Tensor, torch.float32
+            )
+            if read is not None:
+                self.run.recorder.packed(read[0])
+                return read[1]
         found = [(row, grad) for row, p in zip(plan.rows, parameters, strict=True) if (grad := p.grad) is not None]
         rows = [row for row, _ in found]
         gradients = [local(grad) if plan.wrapped else grad for _, grad in found]
@@ -124,19 +123,3 @@ class Thin:
         for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
             self.run.recorder.add("weight", w.weight, (0.0, 0.0, norm), value, NORM_ONLY)
 
-
-def _places(parameters: list[Tensor]) -> list[int]:
-    """Address and elements of every gradient, 0 and 0 where there is none; nothing where kernel.c cannot read one."""
-    places: list[int] = []
-    if kernel is None:
-        return places
-    for parameter in parameters:
-        grad = parameter.grad
-        if grad is None:
-            places += (0, 0)
-            continue
-        place = address(grad) if type(grad) is Tensor and grad.dtype is torch.float32 else 0
-        if not place:
-            return []
-        places += (place, grad.numel())
-    return places
