@@ -185,8 +185,7 @@ class Recorder:
 
     def said(self, kind: str, **fields: str) -> None:
         """A note that is written once."""
-        text = f"{kind} {fields}"
-        if text not in self._said:
+        if (text := f"{kind} {fields}") not in self._said:
             self._said.add(text)
             self.note(kind, step=self.step, **fields)
 
