@@ -61,7 +61,7 @@ def forget():
     names._layers.clear()
     names.several = False
     recorder.step = recorder.batch = recorder.micro = 0
-    kept = {"recorder": recorder, "names": names, "thread": run.thread, "hooks": run.hooks}
+    kept = {"recorder": recorder, "names": names, "thread": run.thread, "hooks": run.hooks, "reads": run.reads}
     for field in dataclasses.fields(Run):
         if field.name in kept:
             continue
