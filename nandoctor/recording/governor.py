@@ -16,6 +16,7 @@ BURST = 2  # steps in a row of each optimizer: a cosine or a curvature needs two
 # what a hook costs its caller is not seen by a clock inside the hook: benchmarks/overhead.py prints whole steps beside
 # the clock, 1.2 to 1.6 times as much
 UNCLOCKED = 1.5
+SPENDABLE = 0.7  # of the budget: what whole steps throw out of the processor's caches is paid by the steps after them
 AFTER_AN_ALARM = 100  # steps recorded whole: the window that an analysis reads
 RISEN = math.log(4.0)  # over the usual logarithm of the gradient norm; batches of a healthy run differ by less
 SPREADS = 6.0  # of the loss above its usual level
@@ -155,7 +156,7 @@ class Governor:
         if not self.thinned:
             return 0.0
         began, spent = self._began
-        return self.budget * (time.perf_counter() - began) - (self.spent() - spent) * UNCLOCKED
+        return SPENDABLE * self.budget * (time.perf_counter() - began) - (self.spent() - spent) * UNCLOCKED
 
     def _set(self, whole: bool) -> None:
         if whole != self.whole:

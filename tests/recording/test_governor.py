@@ -133,7 +133,7 @@ def test_the_share_of_a_long_run_keeps_to_the_budget(monkeypatch):
     before = clock.spent, clock.now
     whole = clock.run(5000)
     assert (clock.spent - before[0]) / (clock.now - before[1]) < 0.03
-    assert len(whole) > 100
+    assert len(whole) > 80  # and it is used: 0.7 of 3 % over 101 s, 1.5 times 0.5 s of other steps, 10 ms each
     assert all(step + 1 in whole or step - 1 in whole for step in whole), BURST
 
 
