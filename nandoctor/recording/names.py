@@ -77,8 +77,14 @@ class Names:
         register_module_module_registration_hook(self._registered)
 
     def _registered(self, parent: nn.Module, name: str, child: nn.Module | None) -> None:
-        if isinstance(child, nn.Module):
+        if isinstance(child, nn.Module) and not (type(parent) is nn.Sequential and self._placed(child)):
             self._parents[id(child)] = (weakref.ref(child), weakref.ref(parent), name)
+
+    def _placed(self, child: nn.Module) -> bool:
+        """It was called as a part of a model that still holds it."""
+        known, entry = self.known(child), self._parents.get(id(child))
+        parent = entry[1]() if entry is not None and entry[0]() is child else None
+        return known is not None and parent is not None and entry is not None and _child(parent, entry[2]) is child
 
     def layer(self, module: nn.Module) -> Layer:
         """The layer of a module that is being called; learns its model on first sight."""
@@ -88,6 +94,10 @@ class Names:
         original = self._originals.get(id(module._forward_hooks)) if is_replica(module) else None
         if original is not None:  # a copy made for one call: not kept
             return original
+        part = self._slice(module)
+        if part is not None:
+            self._layers[id(module)] = part
+            return part
         top = self._top(module)
         model = next((known for known in self.models if known.ref() is top), None)
         if model is None:
@@ -102,6 +112,16 @@ class Names:
                 weakref.ref(module), model, variable_of(module), class_name(module), not module._modules
             )
         return found
+
+    def _slice(self, module: nn.Module) -> Layer | None:
+        """`self.critic[:4]` makes a new nn.Sequential of layers that a model has, at every call: no model of its own."""
+        if type(module) is not nn.Sequential or not module._modules or self._top(module) is not module:
+            return None
+        parts = [self.known(child) for child in module._modules.values()]
+        first = parts[0]
+        if first is None or first.model.ref() is None or any(p is None or p.model is not first.model for p in parts):
+            return None
+        return Layer(weakref.ref(module), first.model, first.path.rpartition(".")[0], class_name(module), False)
 
     def _forget_the_dead(self) -> None:
         """Models come and go in a sweep; ids are used again."""

@@ -78,6 +78,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     # what the loss was computed with, from what its graph saved (recording/probes/targets.py); subject = the loss
     "target": ("low", "high", "norm"),  # a floating-point target
     "fit": ("", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer
+    "spread": ("", "", "value"),  # at a look: of a layer's outputs, how far samples differ / their size; 0 = all alike
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}

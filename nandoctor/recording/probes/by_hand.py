@@ -27,7 +27,7 @@ def remember(run: Run, returned: list[Tensor]) -> None:
         return
     for tensor in returned:
         if tensor.grad_fn is not None and is_plain_float(tensor) and tensor.numel() <= SMALL:
-            run.outputs.append((tensor.grad_fn._sequence_nr(), detach(tensor), tensor._version))
+            run.outputs.append((_source(tensor.grad_fn), detach(tensor), tensor._version))
     del run.outputs[:-KEPT]
 
 

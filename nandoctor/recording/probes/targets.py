@@ -104,7 +104,9 @@ def _likelihood(chosen: Tensor, labels: Tensor) -> tuple[float, float, float] | 
     counts = torch.bincount(labels).double()
     shares = counts[counts > 0] / len(labels)
     entropy = -item((shares * shares.log()).sum())
-    return _row(own, entropy + (len(shares) - 1) / (2 * len(labels)))  # a sample's entropy is too low by as much
+    frequencies = entropy + (len(shares) - 1) / (2 * len(labels))  # a sample's entropy is too low by as much
+    blind = item((chosen > -math.inf).sum(1).double().log().mean())  # the same chance for all that is not masked
+    return _row(own, min(frequencies, blind))
 
 
 def _row(own: float, chance: float) -> tuple[float, float, float] | None:

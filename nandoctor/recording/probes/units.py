@@ -12,6 +12,8 @@ from ..run import Run
 from ..stats import detach
 
 MAX_UNITS = 65_536  # a vocabulary is no layer of units
+SPREAD = 1_000_000  # elements: larger outputs are not worth a pass of their own
+SAMPLES = 4  # of a batch, below which outputs are alike by chance
 
 
 class Silence:
@@ -47,7 +49,10 @@ class Units:
         others = [d for d in range(output.dim()) if d != dimension]
         silent = detach(output).amax(others) <= 0
         silence = self.layers.setdefault(layer, Silence(silent.numel()))
-        self.run.recorder.add("silent_units", self.run.subject(layer), silence.look(silent), output)
+        recorder, subject = self.run.recorder, self.run.subject(layer)
+        recorder.add("silent_units", subject, silence.look(silent), output)
+        if len(output) >= SAMPLES and output.numel() <= SPREAD:
+            recorder.value("spread", subject, _spread(detach(output)))
 
     def gradient(self, subject: int, gradient: Tensor) -> None:
         """Which rows of a weight, which elements of a bias, got no gradient at all?"""
@@ -66,3 +71,13 @@ def _units(module: nn.Module, output: Tensor) -> int | None:
     if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
         return 1
     return output.dim() - 1 if isinstance(module, (nn.Linear, nn.LayerNorm)) else None
+
+
+def _spread(output: Tensor) -> float:
+    """How far the samples of a batch differ at all, against what they have in common: rms of what is left when their
+    mean is taken away / rms. 0 for one answer to everything.
+    """
+    values = output.float()
+    size = torch.linalg.vector_norm(values)
+    apart = torch.linalg.vector_norm(values - values.mean(0))
+    return float(apart / size) if size > 0 else 0.0
