@@ -19,6 +19,7 @@ Sources
     nan-guide (wrong labels, data check), PyTorch's documentation of CrossEntropyLoss
 """
 
+import math
 import re
 
 from ..evidence import Bad, Evidence, Operand
@@ -63,6 +64,9 @@ def judge(e: Evidence) -> Answer:
         labels = f", all of them {target.low:.0f}" if target is not None and target.low == target.high else ""
         what = f"no label of the batch counts{labels}: the loss is a mean over nothing"
         return Verdict(SEEN, f"At step {bad.step} {what}.", (Fact(what, step=bad.step),))
+    if bad is not None and _over_nothing(e, bad):
+        what = f"{bad.op} was given scores without NaN and returned NaN: a mean over nothing, for no label counts"
+        return Verdict(SEEN, f"At step {bad.step} {what}.", (Fact(what, step=bad.step),))
     if data is not None and data.wrapped_labels is not None:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
@@ -79,7 +83,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if data.all_ignored and bad is not None and bad.op in LABEL_LOSSES and data.all_ignored[0] <= bad.step:
         step, tensor = data.all_ignored
-        what = f"every label of {tensor} is -100 at step {step}: the loss is a mean over nothing"
+        what = f"every label of {tensor} is left out at step {step}: the loss is a mean over nothing"
         return Verdict(SEEN, f"{what[0].upper()}{what[1:]}.", (Fact(what, step=step),))
     if data.negative_labels and data.labels_low is not None:
         step, tensor = data.negative_labels
@@ -104,6 +108,17 @@ def all_ignored(bad: Bad) -> bool:
     if bad.op not in ("cross_entropy", "nll_loss") or bad.kind != "nan" or bad.phase not in ("loss", "forward"):
         return False
     return scores is not None and scores.finite and target is not None and target.dtype.startswith("int")
+
+
+def _over_nothing(e: Evidence, bad: Bad) -> bool:
+    """The logarithms of the chances are no NaN, a label that picks -inf would cost +inf: what is left is 0 / 0."""
+    chances = bad.operand("result")
+    if bad.op not in ("cross_entropy", "nll_loss") or bad.phase != "loss" or bad.masked_rows or chances is None:
+        return False
+    nan = e.loss is not None and any(step == bad.step and math.isnan(loss) for step, loss in e.loss.before_failure)
+    rows = max(chances.rows or 1, 1)
+    each = (chances.count or 0) // rows  # -inf: places that a mask leaves out, never a whole row
+    return nan and chances.nan == 0 and each > 1 and chances.inf <= rows * (each - 1)
 
 
 def _classes(bad: Bad) -> Operand | None:

@@ -28,7 +28,7 @@ from ..evidence import Bad, BatchNorm, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import LITTLE, learned
 from .domains import in_graph
-from .failure import BACK, failed
+from .failure import BACK, failed, settled
 from .remedies import nan_guide
 from .wording import num
 
@@ -103,8 +103,9 @@ def _collapsed(e: Evidence, norm: BatchNorm | None) -> Answer:
 def _always_tiny(e: Evidence, norm: BatchNorm | None) -> Answer:
     """Statistics of one or two values in every batch: training and evaluation see two different networks (E8)."""
     won = learned(e)
-    if won is None and e.course is not None and e.course.end >= e.course.start:
-        won = 0.0  # losses of two samples are too noisy to say what was won; no lower than at the start is nothing
+    pairs = norm is not None and norm.most <= PAIR
+    if won is None and e.course is not None and not settled(e) and (pairs or e.course.end >= e.course.start):
+        won = max(0.0, e.course.progress)  # losses of two samples are noisy: what is seen of it is all that is known
     if norm is None or won is None or norm.usual > FEW or won >= (MUCH if norm.usual <= PAIR else LITTLE):
         return None
     what = f"layer {norm.layer} takes its statistics from {norm.usual} values per channel, batch after batch"

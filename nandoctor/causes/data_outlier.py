@@ -53,6 +53,7 @@ UNEXPLAINED = 1e6  # beyond what a sum over the elements of a batch makes of ord
 BACK_AND_FORTH = -0.5  # cosine of successive gradients: each step turns them around, for curvature is that large
 SMALL, ORDERED = 1e-3, 0.5  # rms of the smallest matrix' gradient against the largest, smaller towards the input
 POOR = 0.5  # error against that of a constant answer
+STANDS = 0.02  # all updates together, against the weights
 SPIKE = 1e3  # a finite loss so far above its start that one batch hurt, even if it came back
 
 
@@ -161,7 +162,15 @@ def _raw(e: Evidence, data: Data) -> bool:
     raw = data.rms is not None and data.rms >= UNNORMALISED and e.activations is not None
     passes = raw and e.activations is not None and (e.activations.first_rms or 0) >= THROUGH * (data.rms or 0)
     turns = e.dynamics is not None and (e.dynamics.cosine_late or 0) <= BACK_AND_FORTH
-    return passes and (turns or not settled(e)) and (e.fit is None or e.fit.end >= THROUGH)
+    return passes and (turns or not settled(e) or _scale_alone(e)) and (e.fit is None or e.fit.end >= THROUGH)
+
+
+def _scale_alone(e: Evidence) -> bool:
+    """The loss fell a thousandfold and the weights hardly moved: what was undone is the scale, nothing was learned."""
+    loss, trained = e.loss, e.trained
+    if loss is None or trained is None or trained.travelled is None or not math.isfinite(loss.first):
+        return False
+    return trained.travelled < STANDS and loss.first >= SPIKE * max(abs(loss.end), 1e-30)
 
 
 def saturated(e: Evidence) -> bool:

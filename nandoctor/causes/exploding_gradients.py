@@ -210,7 +210,7 @@ def _spiked(e: Evidence) -> bool:
     gradients, loss = e.gradients, e.loss
     if failed(e) or gradients is None or loss is None or not gradients.pre_median or not learned_little(e):
         return False
-    far = gradients.peak >= FAR_SPIKE * gradients.pre_median
+    far = gradients.peak >= FAR_SPIKE * max(gradients.pre_median, gradients.first)  # what comes to rest has none left
     clipped = gradients.max_norm is not None and gradients.max_norm < NO_CLIP
     high = e.optimizer is None or lr_weight(e.optimizer, e.optimizer.lr_peak) > 0
     return far and not clipped and not high and loss.peak >= LEAPT * max(abs(loss.first), abs(loss.early or 0.0))

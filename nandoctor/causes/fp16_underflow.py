@@ -24,7 +24,7 @@ Sources
 from ..evidence import Evidence, Underflow
 from .bookkeeping import outranked
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .course import LITTLE, learned, learned_little, learned_nothing, nothing_to_learn_from, readable, said
+from .course import LITTLE, beyond_chance, learned, learned_little, learned_nothing, nothing_to_learn_from, readable, said
 from .failure import failed
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights
@@ -34,6 +34,7 @@ from .wording import num, percent
 FLUSHED = 0.5  # half of what is left of the gradients is subnormal: the rest of them is gone
 MANY_FLUSHED = 0.9
 STILL = 0.5  # of the elements with a gradient: a bfloat16 run that learns moves most of them
+SOME_STILL, MOST_STILL = 1.5, 3.5  # weight of half of the elements standing still, and of nine in ten
 ALL_ZERO = 0.3  # of the looks: nothing arrived at all
 ROUNDED_AWAY = 0.75  # what else makes a loss of 0 at a model that knows nothing may be written on purpose
 MUCH = 0.6  # of the first loss: whatever is rounded away, enough arrives
@@ -79,7 +80,8 @@ def _weights(under: Underflow) -> list[Clue]:
     if share is None or share < STILL:
         return []
     text = f"{percent(round(share, 3))} of the {under.dtype} weights that had a gradient did not move"
-    return [clue(3.5 if share >= MANY_FLUSHED else 1.5, text, share, STILL)]
+    certain = min(1.0, (share - STILL) / (MANY_FLUSHED - STILL))
+    return [clue(SOME_STILL + certain * (MOST_STILL - SOME_STILL), text, share, STILL)]
 
 
 def _course(e: Evidence) -> list[Clue]:
@@ -88,7 +90,8 @@ def _course(e: Evidence) -> list[Clue]:
         return []
     if learned_nothing(e):
         return [clue(2.0, said(course), won, LITTLE)]
-    if learned_little(e):
+    beyond = beyond_chance(e)
+    if learned_little(e) or (beyond is not None and beyond < LITTLE and won < MUCH):  # it learned the mean, not more
         return [clue(1.0, said(course), won, LITTLE)]
     return [clue(-1.0 if won < MUCH else -4.0, f"it learns: {said(course)}")]
 

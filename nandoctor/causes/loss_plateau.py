@@ -116,6 +116,8 @@ def _stays(e: Evidence, fit: Fit, course: Course, won: float) -> bool:
     if won < TRAINS:
         return True
     over = e.trained is not None and e.trained.lr_late is not None and e.trained.lr_late < DECAYED
+    if fit.alone and course.falling >= 0 and course.steps >= SOON:  # single blocks are lower by chance
+        return True
     return (course.stalled >= STALLED or over) and (won < LITTLE or fit.alone)
 
 

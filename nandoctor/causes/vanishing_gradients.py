@@ -35,6 +35,9 @@ EXTREME = 1e-6  # single precision has no more digits than that: such a layer do
 ORDERED = 0.5  # rank correlation of depth and gradient: it shrinks layer by layer
 MATRICES = 3  # fewer layers have no depth to vanish in
 TOO_SMALL = 0.5  # std * sqrt(fan-in) of the largest weight; nn.Linear starts at 0.58, Xavier at 1
+ALIKE = 0.01  # of the difference between samples is left; healthy nets keep a thirtieth and more
+FADED = 0.3
+FAINT = 1e-4  # gradient norm against its loss; healthy runs start above 1e-2
 DEEP = 4  # stacked recurrent layers, with no way past them
 PRIOR = -2.0
 
@@ -47,9 +50,12 @@ def judge(e: Evidence) -> Answer:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
     if e.flow is not None and (e.flow.blocked is not None or e.flow.unfed is not None):
         return None  # it stops at once, with an ordinary one on the other side
-    clues = _depth(depth) or _as_a_whole(e, depth) or _time(e)
+    clues = _depth(depth) or _as_a_whole(e, depth) or _indifferent(e, depth) or _time(e)
     if not clues:
         return None
+    if e.spread is not None and depth.saturating and e.spread.left < ALIKE:
+        text = f"at first samples differ at {e.spread.layer} by {num(e.spread.left)} of what they did before it"
+        clues.append(clue(1.0, text, e.spread.left, ALIKE, layer=e.spread.layer))
     clues += [*_neighbours(e, depth), *outranked(e), *from_the_start(e)]
     layer = f" at {depth.smallest_layer}" if depth.smallest_layer else ""
     text = f"The gradient{layer} is {num(depth.ratio)} of what it is at the other end of the network."
@@ -82,6 +88,18 @@ def _as_a_whole(e: Evidence, depth: Depth) -> list[Clue]:
     return [clue(3.5, text, first, EXTREME * loss)]
 
 
+def _indifferent(e: Evidence, depth: Depth) -> list[Clue]:
+    """Flat activations, layer after layer, leave all samples with one answer: the loss hardly depends on any weight."""
+    first, loss = e.gradients.first if e.gradients else None, abs(e.loss.first) if e.loss else 0.0
+    if first is None or depth.saturating < DEEP or e.spread is None or e.spread.left >= FADED:
+        return []
+    if not 0 < first < FAINT * loss or not learned_little(e):
+        return []
+    text = f"the first gradient norm is {num(first)} at a loss of {num(loss)}, behind {depth.saturating} sigmoid or tanh "
+    text += f"operations; at {e.spread.layer} samples differ by {num(e.spread.left)} of what they did before it"
+    return [clue(3.0, text, first, FAINT * loss, layer=e.spread.layer)]
+
+
 def _time(e: Evidence) -> list[Clue]:
     """Through the uses of one layer: what came in first teaches nothing. Many tasks need only the last."""
     flow = e.flow
@@ -107,7 +125,8 @@ def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
             found.append(clue(1.0, said(course), won, LITTLE))
         else:
             extreme = depth.ratio is not None and depth.ratio < EXTREME
-            found.append(clue(-2.0 if extreme else -4.0, f"it learns: {said(course)}"))
+            left = e.fit is not None and e.fit.end >= LITTLE  # of the error: nor does it learn what it could
+            found.append(clue(-2.0 if extreme or left else -4.0, f"it learns: {said(course)}"))
     if depth.half or (e.underflow and e.underflow.half_gradients and (e.underflow.flushed or 0) >= 0.5):
         found.append(clue(-1.5, "gradients are in half precision, which flushes small ones"))
     if saturated(e):

@@ -26,6 +26,7 @@ from . import (
     overshoot,
     precision,
     scaler,
+    spread,
     style,
     trained,
     treated,
@@ -58,6 +59,7 @@ from .precision import Precision
 from .ranks import Ranks
 from .replicas import Desync
 from .scaler import ScalerCalls
+from .spread import Spread
 from .style import Style
 from .trained import Trained
 from .treated import Action
@@ -96,6 +98,7 @@ __all__ = [
     "Precision",
     "Ranks",
     "ScalerCalls",
+    "Spread",
     "Style",
     "Trained",
     "Turns",
@@ -137,6 +140,7 @@ class Evidence:
     layout: Layout | None = None
     leap: Leap | None = None
     turns: Turns | None = None
+    spread: Spread | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -185,5 +189,6 @@ def gather(trace: Trace) -> Evidence:
         layout=layout.gather(trace),
         leap=leap.gather(trace, losses),
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
+        spread=spread.gather(trace),
         treated=treated.gather(trace),
     )

@@ -93,6 +93,7 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
     low, high, sizes = labels["low"], labels["high"], elements(trace, labels["shape"])
     below = labels[(low < 0) & (low != IGNORED_LABEL)]
     empty = labels[(sizes > 0) & (labels["ignored"] >= sizes)]
+    nothing = indexed[(indexed["ignored"] > 0) & (indexed["ignored"] >= elements(trace, indexed["shape"]))]
     return Data(
         loudest_tensor=loudest[1] if loudest else None,
         loudest_ratio=loudest[0] if loudest else None,
@@ -122,7 +123,7 @@ def gather(trace: Trace, onset: Onset, losses: Series = EMPTY) -> Data | None:
         labels_high=float(high.max()) if len(labels) else None,
         wrapped_labels=_wrapped(trace, indexed),
         negative_labels=_where(trace, below),
-        all_ignored=_where(trace, empty),
+        all_ignored=_where(trace, empty) or _where(trace, nothing),
     )
 
 

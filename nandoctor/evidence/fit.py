@@ -47,10 +47,17 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
         return None
     with np.errstate(all="ignore"):
         ratios = Series(own.steps, own.values / chance.values)
-    usual = float(chance.values.mean())
+    usual = float(chance.values[chance.values <= SPIKE * (median(chance.values) or 0.0)].mean())  # as _end leaves them out
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
     recent = own.steps[-BLOCK] >= RECENT * losses.steps[-1]  # a batch's own chance is no noise, as that of a loss is
-    end = float(blocks[-1].mean()) if recent else _end(own, losses) / usual
+    low, high = np.quantile(chance.values, [0.1, 0.9])
+    if recent:
+        end = float(blocks[-1].mean())
+    elif high > MOVES * low:  # batches differ by nature: the calm ones of the end say nothing of the others
+        late = losses.values[len(losses) // 2 :]
+        end = (_share(own, losses) or math.nan) * float(late.mean()) / float(chance.values.mean())
+    else:
+        end = _end(own, losses) / usual
     return Fit(
         looks=len(ratios),
         start=float(blocks[0].mean()),
@@ -70,8 +77,15 @@ def _share(own: Series, losses: Series) -> float | None:
 
 
 def _alone(own: Series, losses: Series) -> bool:
-    share = _share(own, losses)
-    return share is not None and abs(share - 1) < ROUNDING
+    """The loss is the term, or always the same part or multiple of it: divided to accumulate gradients, weighted."""
+    then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+    with np.errstate(all="ignore"):
+        shares = own.values / then
+    shares = shares[np.isfinite(shares)]
+    if len(shares) < FEW:
+        return False
+    low, middle, high = np.quantile(shares, [0.1, 0.5, 0.9])
+    return bool(middle > 0 and high - low < ROUNDING * middle)
 
 
 def _end(own: Series, losses: Series) -> float:
