@@ -98,6 +98,14 @@ def learned_little(e: Evidence) -> bool:
     return won < LITTLE or (beyond is not None and beyond < HARDLY)
 
 
+def plays(e: Evidence) -> bool:
+    """It makes its own data: acts without a graph, and learns from what came of it by a loss of several terms, or of
+    one that is not understood. Such a loss may stand or rise while the policy learns.
+    """
+    played = e.activations is not None and e.activations.played
+    return played and (e.fit is None or e.fit.beside)
+
+
 def nothing_to_learn_from(e: Evidence) -> bool:
     """The loss is exactly 0 at every step, and in the end every gradient is: no training begins so well."""
     loss, gradients = e.loss, e.gradients

@@ -31,6 +31,7 @@ from .course import (
     learned_little,
     no_better_than_constant,
     nothing_to_learn_from,
+    plays,
     readable,
     said,
     swings,
@@ -89,6 +90,8 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
+    if plays(e):
+        return []
     if no_better_than_constant(e) and e.fit is not None and _stays(e, e.fit, course, won):
         text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
         return [clue(3.0, text, e.fit.end, CONSTANT)]

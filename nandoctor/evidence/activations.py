@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..trace.schema import NO_GRAD
 from ..trace.trace import Rows, Trace
 from .layers import classes
 from .onset import Onset
@@ -12,6 +13,7 @@ from .series import Floats, median, per_step
 from .sizes import WHOLE, elements
 
 TINY = 1e-12
+AGAIN = 3  # steps
 RECURRENT = ("RNN", "LSTM", "GRU")
 
 
@@ -26,6 +28,7 @@ class Activations:
     absmax_before: float | None  # the largest absolute value before onset
     absmax_layer: str | None
     loudness_at_onset: float | None  # largest value at onset / its median over the steps before
+    played: bool = False  # called in training mode without a graph, again and again: to act, not to learn
     unrolled: int = 1  # calls of one and the same module in the first forward pass
 
 
@@ -57,6 +60,7 @@ def gather(trace: Trace, onset: Onset) -> Activations | None:
         layers=len(first),
         absmax_before=float(loud[place]) if place is not None else None,
         absmax_layer=_name(trace, before[place]) if place is not None else None,
+        played=len(np.unique(rows["step"][(rows["flags"] & NO_GRAD) != 0])) >= AGAIN,
         unrolled=max(int(first["call"].max(initial=0)) + 1, _sequence(trace, first)),
         loudness_at_onset=_loudness(rows[rows["step"] == onset.step], before, loud),
     )

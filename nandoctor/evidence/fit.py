@@ -28,7 +28,8 @@ class Fit:
     start: float  # mean of the first block
     end: float  # median of the last looks
     best: float  # lowest mean of a block
-    alone: bool  # the term is the whole loss
+    alone: bool  # the term is the whole loss, but for what is next to nothing
+    beside: bool  # something is added to it, however small
     noise: float  # standard error of what a constant answer costs, relative
     first_over: float | None  # first error / that of an untrained model whose answers are near 0, E23
 
@@ -64,6 +65,7 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
         end=end,
         best=min([end, *(float(block.mean()) for block in blocks)]),
         alone=_alone(own, losses),
+        beside=bool((trace.rows("fit")["of"] > 1).any()),
         noise=float(chance.values.std()) / usual / math.sqrt(len(chance)),
         first_over=_first_over(trace, trace.rows("fit")),
     )

@@ -77,7 +77,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "local_gradient": ("", "", "value"),  # norm of a parameter's gradient before the ranks' are averaged
     # what the loss was computed with, from what its graph saved (recording/probes/targets.py); subject = the loss
     "target": ("low", "high", "norm"),  # a floating-point target
-    "fit": ("", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer
+    "fit": ("of", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer;
+    # of = terms of the loss: 1, or 2 where something is added to it
     "spread": ("", "", "value"),  # at a look: of a layer's outputs, how far samples differ / their size; 0 = all alike
 }
 KIND_NAMES = tuple(KINDS)

@@ -31,8 +31,8 @@ def remember(run: Run, returned: list[Tensor]) -> None:
     del run.outputs[:-KEPT]
 
 
-def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """(output, target) of every squared or absolute difference between an output of the model and a constant."""
+def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    """(node, output, target) of every squared or absolute difference between an output of the model and a constant."""
     known = {number: kept for number, kept, version in run.outputs if kept._version == version}
     for node in nodes:
         difference = _difference(node)
@@ -46,11 +46,11 @@ def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         if given is None or given.numel() != difference.numel():
             continue  # computed further, or broadcast against the target
         given, difference = given.reshape(difference.shape), detach(difference)
-        yield given, given - difference if sides[0] is not None else given + difference
+        yield node, given, given - difference if sides[0] is not None else given + difference
 
 
-def picked(nodes: list[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """(log-probabilities, labels) where those of the labels alone go into the loss."""
+def picked(nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    """(node, log-probabilities, labels) where those of the labels alone go into the loss."""
     for node in nodes:
         field = {"GatherBackward0": "index", "IndexBackward0": "indices"}.get(node.name())
         below = node.next_functions[0][0] if field is not None and node.next_functions else None
@@ -62,7 +62,7 @@ def picked(nodes: list[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         labels = labels[-1] if isinstance(labels, (tuple, list)) and labels else labels
         if isinstance(labels, Tensor) and isinstance(chances, Tensor) and is_countable(labels) and chances.dim() == 2:
             if labels.numel() == len(chances) and int(getattr(below, "_saved_dim", -1)) in (1, -1, 2**64 - 1):
-                yield detach(chances), labels.reshape(-1)
+                yield node, detach(chances), labels.reshape(-1)
 
 
 def _difference(node: Any) -> Tensor | None:

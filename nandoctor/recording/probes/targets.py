@@ -3,6 +3,7 @@ is better than a constant answer.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -35,8 +36,9 @@ def look(run: Run, loss: Tensor) -> None:
     if not recorder.governor.whole or loss.grad_fn is None:
         return
     nodes = list(near(loss.grad_fn))
+    whole = set(_alone(loss.grad_fn)) if looking(recorder) else set()
     if looking(recorder):
-        _by_hand(run, nodes)
+        _by_hand(run, nodes, whole)
     for node in nodes:
         name = node.name()
         if (name not in PAIRS and name not in CLASSES) or packed(node, "self") or packed(node, "target"):
@@ -49,26 +51,34 @@ def look(run: Run, loss: Tensor) -> None:
             recorder.add("target", subject, measure(target), target)
         if looking(recorder) and given.numel() <= LARGEST:
             row = _classes(node, given, target) if name in CLASSES else _fit(name, detach(given), detach(target))
-            if row is not None:
-                recorder.add("fit", subject, row)
+            _add(run, subject, row, node in whole)
 
 
-def _by_hand(run: Run, nodes: list[Any]) -> None:
+def _alone(node: Any) -> Iterator[Any]:
+    """The nodes that the whole loss goes through: nothing is added to what they made."""
+    while node is not None:
+        yield node
+        below = [given for given, _ in node.next_functions if given is not None]
+        node = below[0] if len(below) == 1 else None
+
+
+def _add(run: Run, subject: int, row: tuple[float, float] | None, alone: bool) -> None:
+    if row is not None:
+        run.recorder.add("fit", subject, (1.0 if alone else 2.0, *row))
+
+
+def _by_hand(run: Run, nodes: list[Any], whole: set[Any]) -> None:
     recorder = run.recorder
-    for output, target in by_hand.residuals(run, nodes):
+    for node, output, target in by_hand.residuals(run, nodes):
         subject = recorder.subject("difference", "loss")
         recorder.add("target", subject, measure(target), target)
-        row = _fit("MseLossBackward0", output, target)
-        if row is not None:
-            recorder.add("fit", subject, row)
-    for chances, labels in by_hand.picked(nodes):
-        row = _likelihood(chances, labels)
-        if row is not None:
-            recorder.add("fit", recorder.subject("log_softmax", "loss"), row)
+        _add(run, subject, _fit("MseLossBackward0", output, target), node in whole)
+    for node, chances, labels in by_hand.picked(nodes):
+        _add(run, recorder.subject("log_softmax", "loss"), _likelihood(chances, labels), node in whole)
     run.outputs.clear()
 
 
-def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
+def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float] | None:
     """A row of the error, against that of the best constant answer for each output."""
     if given.shape != target.shape or not target.is_floating_point() or target.dim() < 1 or len(target) < FEW:
         return None
@@ -86,7 +96,7 @@ def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float, float]
     return _row(item(own), item(chance) * count / (count - 1))
 
 
-def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, float] | None:
+def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float] | None:
     if not is_countable(target) or given.dim() < 2 or unpacked(node, "weight") is not None:
         return None
     chosen = detach(given).movedim(1, -1).reshape(-1, given.shape[1])
@@ -94,7 +104,7 @@ def _classes(node: Any, given: Tensor, target: Tensor) -> tuple[float, float, fl
     return _likelihood(chosen, labels)
 
 
-def _likelihood(chosen: Tensor, labels: Tensor) -> tuple[float, float, float] | None:
+def _likelihood(chosen: Tensor, labels: Tensor) -> tuple[float, float] | None:
     """The mean log-probability of the labels, against that of their own frequencies."""
     kept = (labels >= 0) & (labels < chosen.shape[1])
     chosen, labels = chosen[kept], labels[kept]
@@ -109,5 +119,5 @@ def _likelihood(chosen: Tensor, labels: Tensor) -> tuple[float, float, float] | 
     return _row(own, min(frequencies, blind))
 
 
-def _row(own: float, chance: float) -> tuple[float, float, float] | None:
-    return (0.0, chance, own / chance) if chance > SAME and math.isfinite(own) else None
+def _row(own: float, chance: float) -> tuple[float, float] | None:
+    return (chance, own / chance) if chance > SAME and math.isfinite(own) else None
