@@ -119,7 +119,7 @@ def _stays(e: Evidence, fit: Fit, course: Course, won: float) -> bool:
     if won < TRAINS:
         return True
     over = e.trained is not None and e.trained.lr_late is not None and e.trained.lr_late < DECAYED
-    if fit.alone and course.falling >= 0 and course.steps >= SOON:  # single blocks are lower by chance
+    if fit.alone and course.falling >= -TRAINS and course.steps >= SOON:  # single blocks are lower by chance
         return True
     return (course.stalled >= STALLED or over) and (won < LITTLE or fit.alone)
 
@@ -178,7 +178,7 @@ def _against(e: Evidence) -> list[Clue]:
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
     if unmixed(e):
         found.append(clue(-4.0, "batches are not mixed: each holds few of the classes"))
-    elif swings(e):
+    elif swings(e) and not plays(e):
         found.append(clue(-1.0, "the loss swings"))
     if e.depth is not None and e.depth.ratio is not None and e.depth.ratio < 1e-4:
         found.append(clue(-0.7, f"gradients of {e.depth.smallest_layer} are {num(e.depth.ratio)} of the largest"))

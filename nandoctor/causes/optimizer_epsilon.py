@@ -60,7 +60,7 @@ def _eps(e: Evidence, found: Denominator) -> list[Clue]:
     clues: list[Clue] = []
     if found.vanishes and eps > 0:
         clues.append(clue(2.5, f"eps {num(eps)} rounds to 0 in {found.dtype}", eps, 6e-8))
-    elif eps < TINY_EPS:
+    elif eps < TINY_EPS and not _harmless(e, found):
         clues.append(clue(2.5, f"eps is {num(eps)}", eps, 1e-8))
     if clues and found.zeros:
         clues.append(clue(1.0, f"{percent(round(found.zeros, 3))} of the denominators are exactly 0", found.zeros, 0))
@@ -71,6 +71,13 @@ def _eps(e: Evidence, found: Denominator) -> list[Clue]:
     if clues and bad is not None and (bad.phase == "optimizer" or bad.writer == "optimizer"):
         clues.append(clue(2.0, "the update was not finite, its gradient was", step=bad.step))
     return clues
+
+
+def _harmless(e: Evidence, found: Denominator) -> bool:
+    """Nothing failed, and no element ever moved by more than Adam's own bound: where the denominator is 0, so is what
+    it divides.
+    """
+    return not failed(e) and found.largest is not None and found.bound is not None and found.largest <= found.bound
 
 
 def _unused(e: Evidence, found: Denominator) -> bool:

@@ -64,7 +64,7 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
         start=float(blocks[0].mean()),
         end=end,
         best=min([end, *(float(block.mean()) for block in blocks)]),
-        alone=_alone(own, losses),
+        alone=_alone(own, losses) or bool((trace.rows("fit")["of"] == 1).all()),
         beside=bool((trace.rows("fit")["of"] > 1).any()),
         noise=float(chance.values.std()) / usual / math.sqrt(len(chance)),
         first_over=_first_over(trace, trace.rows("fit")),
@@ -92,19 +92,26 @@ def _alone(own: Series, losses: Series) -> bool:
 
 def _end(own: Series, losses: Series) -> float:
     """The term at the end of the run: the last looks may lie far before it, the loss is known at every step."""
-    share = _share(own, losses)
     last = losses.values[-max(LAST, len(losses) // END) :]
     usual = last[last <= SPIKE * (median(last) or 0.0)]  # one loud batch is not the end
+    if not (losses.values > 0).all():  # a likelihood without what the best answer costs: shifted, not a share
+        then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
+        known = np.isfinite(then) & np.isfinite(own.values)
+        slope, level = np.polyfit(then[known], own.values[known], 1)
+        return float(slope * last.mean() + level)
+    share = _share(own, losses)
     return share * float(usual.mean()) if share is not None and len(usual) else math.nan
 
 
 def _is_the_loss(own: Series, losses: Series) -> bool:
     _, left, right = np.intersect1d(own.steps, losses.steps, return_indices=True)
     x, y = own.values[left], losses.values[right]
-    known = np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
+    known = np.isfinite(x) & np.isfinite(y)
     if int(known.sum()) < FEW:
         return False
-    x, y = np.log(x[known]), np.log(y[known])
+    x, y = x[known], y[known]
+    if (x > 0).all() and (y > 0).all():
+        x, y = np.log(x), np.log(y)
     return bool(x.std() > 0 and y.std() > 0 and np.corrcoef(x, y)[0, 1] >= TOGETHER)
 
 

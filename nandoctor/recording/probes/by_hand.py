@@ -5,10 +5,12 @@ What `output - target` was made of is in no graph. The model's last outputs are 
 forward pass to its backward.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, xlogy
+from torch.nn.functional import logsigmoid
 
 from ..autopsy.values import packed, unpacked
 from ..looks import looking
@@ -16,6 +18,8 @@ from ..run import Run
 from ..stats import detach, is_countable, is_plain_float
 
 KEPT = 4  # outputs: a model may return several
+FEW = 4  # elements below which a constant answer says nothing
+ROUNDING = 1e-3  # of a probability
 SMALL = 1_000_000  # elements that are worth holding on to
 SAME_ORDER = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "SqueezeBackward0", "SqueezeBackward1",
               "SqueezeBackward2", "UnsqueezeBackward0", "AliasBackward0")  # fmt: skip
@@ -87,3 +91,68 @@ def _source(node: Any) -> int:
     while node.name() in SAME_ORDER and node.next_functions and node.next_functions[0][0] is not None:
         node = node.next_functions[0][0]
     return int(node._sequence_nr())
+
+
+def likelihoods(nodes: list[Any]) -> Iterator[tuple[Any, str, float, float]]:
+    """(node, name, error, error of the best constant answer) of costs whose formula the graph tells: cross entropy and
+    divergence against soft targets, the logistic cost of a margin, Poisson's.
+    """
+    for node in nodes:
+        name = node.name()
+        if name == "LogSigmoidBackward0" and not packed(node, "self"):
+            margin = unpacked(node, "self")
+            if isinstance(margin, Tensor) and is_plain_float(margin) and FEW <= margin.numel() <= SMALL:
+                yield node, "logsigmoid", float(-logsigmoid(detach(margin).double()).mean()), math.log(2)  # margin 0
+        elif name == "MulBackward0":
+            found = _soft(node)
+            if found is not None:
+                yield node, "soft_targets", *found
+        elif name == "SubBackward0":
+            found = _poisson(node)
+            if found is not None:
+                yield node, "poisson", *found
+
+
+def _constant_factor(node: Any) -> tuple[Tensor, Any] | None:
+    """(constant tensor, node below) of a product of the two."""
+    below = [given for given, _ in node.next_functions]
+    if len(below) != 2 or (below[0] is None) == (below[1] is None):
+        return None
+    field = "self" if below[0] is None else "other"
+    # a factor that wants no gradient is saved for the other one's
+    value = None if packed(node, field) else unpacked(node, field)
+    if not isinstance(value, Tensor) or not is_plain_float(value) or not FEW <= value.numel() <= SMALL:
+        return None
+    return detach(value), below[0] or below[1]
+
+
+def _soft(node: Any) -> tuple[float, float] | None:
+    """Targets times log_softmax: without what the best answer for each sample costs, too."""
+    found = _constant_factor(node)
+    if found is None or found[1].name() != "LogSoftmaxBackward0" or packed(found[1], "result"):
+        return None
+    target, chances = found[0].double(), unpacked(found[1], "result")
+    if not isinstance(chances, Tensor) or chances.shape != target.shape or target.dim() != 2 or len(target) < FEW:
+        return None
+    if not (target >= 0).all() or not ((target.sum(1) - 1).abs() < ROUNDING).all():
+        return None
+    mean, chances = target.mean(0), detach(chances).double()
+    floor = -xlogy(target, target).sum(1).mean()
+    own, chance = -(target * chances).sum(1).mean() - floor, -xlogy(mean, mean).sum() - floor
+    return float(own), float(chance)
+
+
+def _poisson(node: Any) -> tuple[float, float] | None:
+    """exp(x) - y * x, with counts y."""
+    sides = [given for given, _ in node.next_functions]
+    if len(sides) != 2 or any(side is None for side in sides):
+        return None
+    if sides[0].name() != "ExpBackward0" or sides[1].name() != "MulBackward0" or packed(sides[0], "result"):
+        return None
+    found, rate = _constant_factor(sides[1]), unpacked(sides[0], "result")
+    if found is None or not isinstance(rate, Tensor) or rate.shape != found[0].shape or not (found[0] >= 0).all():
+        return None
+    counts, rate = found[0].double(), detach(rate).double()
+    mean, floor = counts.mean(), (counts - xlogy(counts, counts)).mean()
+    own, chance = (rate - xlogy(counts, rate)).mean() - floor, mean - xlogy(mean, mean) - floor
+    return float(own), float(chance)
