@@ -24,7 +24,16 @@ Sources
 from ..evidence import Evidence, Underflow
 from .bookkeeping import outranked
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .course import LITTLE, beyond_chance, learned, learned_little, learned_nothing, nothing_to_learn_from, readable, said
+from .course import (
+    LITTLE,
+    beyond_chance,
+    learned,
+    learned_little,
+    learned_nothing,
+    nothing_to_learn_from,
+    readable,
+    said,
+)
 from .failure import failed
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights

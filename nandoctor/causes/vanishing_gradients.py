@@ -95,8 +95,8 @@ def _indifferent(e: Evidence, depth: Depth) -> list[Clue]:
         return []
     if not 0 < first < FAINT * loss or not learned_little(e):
         return []
-    text = f"the first gradient norm is {num(first)} at a loss of {num(loss)}, behind {depth.saturating} sigmoid or tanh "
-    text += f"operations; at {e.spread.layer} samples differ by {num(e.spread.left)} of what they did before it"
+    text = f"the first gradient norm is {num(first)} at a loss of {num(loss)}, behind {depth.saturating} sigmoid or "
+    text += f"tanh operations; at {e.spread.layer} samples differ by {num(e.spread.left)} of what they did before it"
     return [clue(3.0, text, first, FAINT * loss, layer=e.spread.layer)]
 
 

@@ -11,6 +11,7 @@ from .sizes import elements, root_mean_square
 
 FEW = 8  # looks: one batch's chance is noise
 TOGETHER = 0.9  # correlation of logarithms over the looks; 1 where the term is the loss
+MOST = 0.9  # of the losses are positive: an error; else a likelihood, which may be anything
 MOVES = 3.0  # times: data keep their spread, predictions that serve as targets do not
 END = 20  # the last part in so many of the losses
 BLOCK = 5  # looks whose mean is a level
@@ -40,23 +41,27 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
     rows = rows[np.isfinite(rows["value"]) & np.isfinite(rows["divisor"])]
     own = per_step(rows["step"], rows["value"] * rows["divisor"])
     chance = per_step(rows["step"], rows["divisor"])
-    if len(own) < FEW or not _is_the_loss(own, losses):
+    whole = len(rows) > 0 and bool((rows["of"] == 1).all())  # nothing is added to it: the loss, but for a shift
+    goes = len(own) >= FEW and _is_the_loss(own, losses)
+    if len(own) < FEW or not (goes or whole):
         return None
-    half = len(chance) // 2
-    early, late = median(chance.values[:half]) or 0.0, median(chance.values[half:]) or 0.0
+    middle = len(chance) // 2
+    early, late = median(chance.values[:middle]) or 0.0, median(chance.values[middle:]) or 0.0
     if not early < MOVES * late or not late < MOVES * early:  # targets that the model makes itself
         return None
     with np.errstate(all="ignore"):
         ratios = Series(own.steps, own.values / chance.values)
-    usual = float(chance.values[chance.values <= SPIKE * (median(chance.values) or 0.0)].mean())  # as _end leaves them out
+    usual = float(chance.values[chance.values <= SPIKE * (late + early)].mean())  # as _end leaves them out
     blocks = np.array_split(ratios.values, max(1, len(ratios) // BLOCK))
     recent = own.steps[-BLOCK] >= RECENT * losses.steps[-1]  # a batch's own chance is no noise, as that of a loss is
     low, high = np.quantile(chance.values, [0.1, 0.9])
-    if recent:
+    if not goes and own.steps[-1] < RECENT * losses.steps[-1]:  # the loss does not tell what came after the looks
+        return None
+    if recent or not goes:
         end = float(blocks[-1].mean())
     elif high > MOVES * low:  # batches differ by nature: the calm ones of the end say nothing of the others
-        late = losses.values[len(losses) // 2 :]
-        end = (_share(own, losses) or math.nan) * float(late.mean()) / float(chance.values.mean())
+        half = losses.values[len(losses) // 2 :]
+        end = (_share(own, losses) or math.nan) * float(half.mean()) / float(chance.values.mean())
     else:
         end = _end(own, losses) / usual
     return Fit(
@@ -64,7 +69,7 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
         start=float(blocks[0].mean()),
         end=end,
         best=min([end, *(float(block.mean()) for block in blocks)]),
-        alone=_alone(own, losses) or bool((trace.rows("fit")["of"] == 1).all()),
+        alone=whole or _alone(own, losses),
         beside=bool((trace.rows("fit")["of"] > 1).any()),
         noise=float(chance.values.std()) / usual / math.sqrt(len(chance)),
         first_over=_first_over(trace, trace.rows("fit")),
@@ -94,7 +99,7 @@ def _end(own: Series, losses: Series) -> float:
     """The term at the end of the run: the last looks may lie far before it, the loss is known at every step."""
     last = losses.values[-max(LAST, len(losses) // END) :]
     usual = last[last <= SPIKE * (median(last) or 0.0)]  # one loud batch is not the end
-    if not (losses.values > 0).all():  # a likelihood without what the best answer costs: shifted, not a share
+    if not (losses.values > 0).mean() >= MOST:  # a likelihood without what the best answer costs: shifted, not a share
         then = np.array([losses.at(int(step)) or math.nan for step in own.steps])
         known = np.isfinite(then) & np.isfinite(own.values)
         slope, level = np.polyfit(then[known], own.values[known], 1)
@@ -110,8 +115,9 @@ def _is_the_loss(own: Series, losses: Series) -> bool:
     if int(known.sum()) < FEW:
         return False
     x, y = x[known], y[known]
-    if (x > 0).all() and (y > 0).all():
-        x, y = np.log(x), np.log(y)
+    positive = (x > 0) & (y > 0)
+    if positive.mean() >= MOST:
+        x, y = np.log(x[positive]), np.log(y[positive])
     return bool(x.std() > 0 and y.std() > 0 and np.corrcoef(x, y)[0, 1] >= TOGETHER)
 
 

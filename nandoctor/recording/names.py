@@ -114,7 +114,7 @@ class Names:
         return found
 
     def _slice(self, module: nn.Module) -> Layer | None:
-        """`self.critic[:4]` makes a new nn.Sequential of layers that a model has, at every call: no model of its own."""
+        """`self.critic[:4]` makes a new nn.Sequential of a model's layers at every call: no model of its own."""
         if type(module) is not nn.Sequential or not module._modules or self._top(module) is not module:
             return None
         parts = [self.known(child) for child in module._modules.values()]
