@@ -12,7 +12,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
-from .rehearsal import Rehearsal, best_of, search
+from .rehearsal import Rehearsal, best_of, search, sound
 from .snapshots import restore
 from .vitals import SURE, rises
 
@@ -82,9 +82,9 @@ class Cut:
         return 1 - momentum(group) if self.fresh else 1.0
 
     # --- rehearsed -------------------------------------------------------------------------------------------
-    def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
+    def settle(self, rehearsal: Rehearsal) -> None:
         """Which multiple of what arithmetic says lowers the loss most?"""
-        settle(self.case, rehearsal, self.take, far)
+        settle(self.case, rehearsal, self.take, FAR)
 
     def take(self, times: float) -> None:
         self.settled = True
@@ -92,11 +92,14 @@ class Cut:
         self.values = {key: min(1.0, value * times) for key, value in self.values.items()}
 
     def again(self, rehearsal: Rehearsal) -> None:
-        """What was right for the first steps need not be so for later ones."""
+        """What was right for the first steps need not be so for later ones.
+
+        Over a short time a smaller rate nearly always looks better: it is asked for only where this one does harm.
+        """
         if not self.settled or self.case.run.recorder.step - self.began < self.review:
             return
         self.review *= 2
-        self.settle(rehearsal, NEAR)
+        settle(self.case, rehearsal, self.take, NEAR, harmful)
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -149,9 +152,18 @@ class Tempo:
         self.value = min(self.most, self.value * times)
 
 
-def settle(case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> None:
+def harmful(losses: list[float]) -> bool:
+    """The copy was lost, or its loss surely rose."""
+    third = len(losses) // 3
+    return not sound(losses) or rises(losses[-third:], losses[:third]) > SURE
+
+
+def settle(
+    case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float,
+    lower: Callable[[list[float]], bool] | None = None,
+) -> None:
     """Take the multiple that fared best in the copies, and say so; nothing where none were made."""
-    found = search(rehearsal, take, far)
+    found = search(rehearsal, take, far, lower)
     best = best_of(found) if found else None
     if found is None or best is None:
         return

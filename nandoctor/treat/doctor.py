@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..causes import CAUSES
@@ -22,7 +22,7 @@ from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
 from .verdicts import advise, helped, stand_aside, withdrawn
 from .vitals import Vitals
-from .weighing import weigh_up
+from .weighing import weigh_rate, weigh_up
 from .window import Window
 
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
@@ -63,6 +63,8 @@ class Doctor:
     awake: int = 0
     jumped: int = 0  # step of the first jump of late
     weighed: int = 0  # jumps that were weighed up
+    doubted: int = 0  # rates that may be too high and were weighed
+    doubt_again: int = 0  # step until which none is
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -115,8 +117,11 @@ class Doctor:
             self.incidents = self.window.incidents
             self.consult(None, "a step was left out")
 
+    def models(self) -> list[nn.Module]:
+        return [top for model in self.run.names.models if (top := model.ref()) is not None]
+
     def buffers(self) -> list[Tensor]:
-        return buffers_of([top for model in self.run.names.models if (top := model.ref()) is not None])
+        return buffers_of(self.models())
 
     def calm(self) -> bool:
         vitals = self.vitals
@@ -170,7 +175,10 @@ class Doctor:
                 return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
         if opinion.cause != UNKNOWN and opinion.evidence.bad is None:
-            if not self._agree(opinion) or waits(opinion, self.vitals):
+            agreed = self._agree(opinion)
+            if waits(opinion, self.vitals):
+                return weigh_rate(self, opinion, gradients)
+            if not agreed:
                 return False
         return self.treat(opinion, gradients, alarm)
 
