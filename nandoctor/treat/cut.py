@@ -25,6 +25,7 @@ LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then do
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
 FAR, NEAR = 4.0, 2.0  # between rehearsed rates: first, and when they are reviewed
+HOTTER = 10.0  # times the smallest rate of the groups: as evidence/optimizer.py names a hot group
 REVIEW = 60  # steps until they are reviewed; then twice as many
 
 
@@ -36,7 +37,8 @@ class Cut:
         self.first, self.fresh = factor, fresh  # fresh: momentum begins at 0
         self.share = share  # of the healthy ratio: less at each try
         self.values: dict[tuple[int, int], float] = {}  # by optimizer and group
-        self.ceiling: dict[tuple[int, int], float] = {}
+        self.most: dict[tuple[int, int], float] = {}
+        self.ceiling: dict[tuple[int, int], float] = {}  # the same, lowered where the loss has risen
         self.ratios: dict[tuple[int, int], float] = {}
         self.before: dict[int, list[list[tuple[Tensor, Tensor]]]] = {}
         self.losses: list[float] = []
@@ -73,7 +75,8 @@ class Cut:
             if key not in self.values:
                 used = self.first * self._alone(group)
                 fits = used * self.scale * self.share * HEALTHY_RATIO * self._alone(group) / ratio
-                self.values[key], self.ceiling[key] = min(1.0, fits), 1.0
+                self.most[key] = self.ceiling[key] = most(optimizer, group)
+                self.values[key] = min(self.most[key], fits)
             elif ratio > TORN:
                 self.values[key] *= HEALTHY_RATIO / ratio
 
@@ -89,7 +92,7 @@ class Cut:
     def take(self, times: float) -> None:
         self.settled = True
         self.scale *= times
-        self.values = {key: min(1.0, value * times) for key, value in self.values.items()}
+        self.values = {key: min(self.most.get(key, 1.0), value * times) for key, value in self.values.items()}
 
     def again(self, rehearsal: Rehearsal) -> None:
         """What was right for the first steps need not be so for later ones.
@@ -173,6 +176,14 @@ def settle(
         "once", treatments.LEARNING_RATE, case.cause, f"{len(found)} sizes of this were rehearsed: {what}",
         f"the loss fell most with it in forked copies of {len(found[best])} steps",
     )  # fmt: skip
+
+
+def most(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    """The largest factor: 1, or what brings a group with a rate of its own, far above the others', down to theirs."""
+    rates = [float(each.get("lr") or 0.0) for each in optimizer.param_groups]
+    least = min((rate for rate in rates if rate > 0 and math.isfinite(rate)), default=0.0)
+    own = float(group.get("lr") or 0.0)
+    return least / own if least > 0 and own >= HOTTER * least else 1.0
 
 
 def momentum(group: dict[str, Any]) -> float:

@@ -154,7 +154,7 @@ def where_it_flushes(case: Case) -> Applied | None:
     if stop is None:
         return None
     return Applied(
-        treatments.AMP_ORDER, "every operation whose half-precision result overflows or is flushed to 0 runs in float32",
+        treatments.AMP_ORDER, "every operation whose half-precision result overflows or is flushed runs in float32",
         "remove --active; to keep it, leave autocast for this part", {"kind": "float32"}, back="start", stop=stop,
     )  # fmt: skip
 

@@ -83,7 +83,7 @@ class Safety:
                 said(f"{count} weights that were not finite became normal(0, 1) * 0.01")
 
     def buffers(self, models: list[nn.Module], said: Callable[[str], None]) -> None:
-        """A forward pass that made NaN has left it in running statistics too: training goes on, evaluation would not."""
+        """A forward pass that made NaN has left it in running statistics too: evaluation would fail."""
         for module in [module for model in models for module in model.modules()]:
             for name, value in module._buffers.items():
                 if not isinstance(value, Tensor) or not value.is_floating_point() or not bad_among([value]):

@@ -30,13 +30,17 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
     """True: this step is to be left out, as it belongs to weights that are gone."""
     vitals, step = doctor.vitals, doctor.run.recorder.step
     level, lasts = vitals.level, step - doctor.jumped
-    if level is None or lasts < AFTER or (doctor.awake > 1 and lasts < LATEST):
+    drifts = level is None and not doctor.awake and vitals.drifted()
+    if drifts:
+        level, doctor.jumped = vitals.best, vitals.best_at + doctor.window.base
+    elif level is None or lasts < AFTER or (doctor.awake > 1 and lasts < LATEST):
         return False
+    assert level is not None
     vitals.level = None
     if gradients is None or doctor.weighed >= OFTEN or not decides_alone(doctor):
         return False
     doctor.weighed += 1
-    why = f"the loss jumped at step {doctor.jumped}, and does not come back"
+    why = f"the loss {'rises since' if drifts else 'jumped at'} step {doctor.jumped}, and does not come back"
     opinion = Opinion(UNKNOWN, 0.0, why, doctor.evidence, True)
     as_it_is = doctor.rehearsal.losses(lambda: None)
     if as_it_is is None or not sound(as_it_is) or comes_back(as_it_is, level):
@@ -63,7 +67,7 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
 def weigh_rate(doctor: "Doctor", opinion: Opinion, gradients: Gradients | None) -> bool:
     """The rate seems too high, yet the loss falls: would it fall surely farther from the start with a smaller one?
 
-    This run goes on for as many steps as the copy takes from the start, and so is the steps ahead that it has behind it.
+    This run goes on for as many steps as the copy takes from the start: it is ahead by those it has behind it.
     """
     vitals, step = doctor.vitals, doctor.run.recorder.step
     if opinion.cause != "lr-too-high" or gradients is None or step - doctor.window.base < SOON or not vitals.early:
