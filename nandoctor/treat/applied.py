@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from ..evidence import Evidence
 from ..recording.run import Run
 from .rehearsal import Rehearsal
-from .snapshots import Snapshots
+from .snapshots import Snapshot, Snapshots
 from .vitals import Vitals
 
 Back = Literal["", "onset", "start"]  # no rollback; to before the run left its path; to the first weights
@@ -75,3 +75,12 @@ class Applied:
 
 
 Treat = Callable[[Case], Applied | None]  # None: it cannot be done here
+
+
+def target(snapshots: Snapshots, applied: Applied, base: int, onset: int) -> Snapshot | None:
+    """Where a treatment goes back to. base: the step that its evidence calls 0."""
+    if not applied.back:
+        return None
+    if applied.back == "start":
+        return snapshots.start()
+    return snapshots.before(base + min(onset - 1, onset if applied.unharmed is None else applied.unharmed))

@@ -33,11 +33,12 @@ def values_per_channel(x: Any) -> int | None:
 
 
 def with_running(
-    run: Run, few: int, learns: bool, said: Callable[[nn.Module], None], counted: Callable[[nn.Module, int], bool]
+    run: Run, few: int, learns: bool, said: Callable[[nn.Module], None], counted: Callable[[nn.Module, int], bool],
+    alone: Callable[[Tensor], bool] = lambda _: False,
 ) -> Callable[[], None]:
     """Calls of a training BatchNorm on at most `few` values per channel use its running statistics.
 
-    `learns`: they still go into the running statistics, slowly.
+    `learns`: they still go into the running statistics, slowly. `alone`: so do other inputs that are no batch.
     """
     switched: list[nn.Module] = []
 
@@ -47,7 +48,7 @@ def with_running(
         count = values_per_channel(args[0]) if args else None
         if count is not None and not counted(module, count):
             return
-        if count is None or count > few:
+        if count is None or count > few and not alone(args[0]):
             return
         module.training = False
         switched.append(module)
@@ -57,7 +58,8 @@ def with_running(
             away = x - module.running_mean.float()[:, None]  # one value has no variance, several batches have
             module.running_mean.lerp_(x.mean(1).to(module.running_mean.dtype), share)
             module.running_var.lerp_(away.square().mean(1).to(module.running_var.dtype), share)
-        said(module)
+        if count <= few:
+            said(module)
 
     def after(module: nn.Module, *_: Any) -> None:
         if switched and module is switched[-1]:
@@ -112,6 +114,7 @@ def never_one(run: Run, ledger: Any) -> None:
     alone = run.alone = Alone()
 
     def said(module: nn.Module) -> None:
+        alone.met = True
         layer = run.names.known(module)
         name = layer.name if layer is not None else type(module).__name__
         ledger.write(
@@ -120,7 +123,7 @@ def never_one(run: Run, ledger: Any) -> None:
             "remove --active; to keep it, DataLoader(..., drop_last=True)", patch={"kind": "drop-last"},
         )  # fmt: skip
 
-    with_running(run, 1, False, said, alone.called)
+    with_running(run, 1, False, said, alone.called, alone.one_sample)
 
 
 def weigh(run: Run, found: Gradients) -> None:
@@ -141,6 +144,14 @@ class Alone:
         self.more: dict[int, int] = {}  # by layer: what its last ordinary batch held
         self.share = 1.0  # of the step at hand
         self.on = True
+        self.met = False  # a layer at which torch would have raised
+
+    def one_sample(self, x: Tensor) -> bool:
+        """What is left over of the data is one image, from which layers before this one would still learn.
+
+        Not before it was met once: a training that bears such a batch is left alone.
+        """
+        return self.met and x.shape[0] == 1 and bool(self.more)
 
     def called(self, module: nn.Module, count: int) -> bool:
         """Whether it is ours to answer."""

@@ -12,7 +12,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
-from .rehearsal import Rehearsal, best_of, search
+from .rehearsal import Rehearsal, best_of, search, sound
 from .snapshots import restore
 from .vitals import SURE, rises
 
@@ -25,6 +25,7 @@ LEARNS_WITHIN = 30  # steps: a run that is not below its first losses by then do
 DEEPER = 0.1  # then it is cut to this, and begun again ...
 AGAIN = 2  # ... this many times at most
 FAR, NEAR = 4.0, 2.0  # between rehearsed rates: first, and when they are reviewed
+HOTTER = 10.0  # times the smallest rate of the groups: as evidence/optimizer.py names a hot group
 REVIEW = 60  # steps until they are reviewed; then twice as many
 
 
@@ -36,7 +37,8 @@ class Cut:
         self.first, self.fresh = factor, fresh  # fresh: momentum begins at 0
         self.share = share  # of the healthy ratio: less at each try
         self.values: dict[tuple[int, int], float] = {}  # by optimizer and group
-        self.ceiling: dict[tuple[int, int], float] = {}
+        self.most: dict[tuple[int, int], float] = {}
+        self.ceiling: dict[tuple[int, int], float] = {}  # the same, lowered where the loss has risen
         self.ratios: dict[tuple[int, int], float] = {}
         self.before: dict[int, list[list[tuple[Tensor, Tensor]]]] = {}
         self.losses: list[float] = []
@@ -73,7 +75,8 @@ class Cut:
             if key not in self.values:
                 used = self.first * self._alone(group)
                 fits = used * self.scale * self.share * HEALTHY_RATIO * self._alone(group) / ratio
-                self.values[key], self.ceiling[key] = min(1.0, fits), 1.0
+                self.most[key] = self.ceiling[key] = most(optimizer, group)
+                self.values[key] = min(self.most[key], fits)
             elif ratio > TORN:
                 self.values[key] *= HEALTHY_RATIO / ratio
 
@@ -82,21 +85,24 @@ class Cut:
         return 1 - momentum(group) if self.fresh else 1.0
 
     # --- rehearsed -------------------------------------------------------------------------------------------
-    def settle(self, rehearsal: Rehearsal, far: float = FAR) -> None:
+    def settle(self, rehearsal: Rehearsal) -> None:
         """Which multiple of what arithmetic says lowers the loss most?"""
-        settle(self.case, rehearsal, self.take, far)
+        settle(self.case, rehearsal, self.take, FAR)
 
     def take(self, times: float) -> None:
         self.settled = True
         self.scale *= times
-        self.values = {key: min(1.0, value * times) for key, value in self.values.items()}
+        self.values = {key: min(self.most.get(key, 1.0), value * times) for key, value in self.values.items()}
 
     def again(self, rehearsal: Rehearsal) -> None:
-        """What was right for the first steps need not be so for later ones."""
+        """What was right for the first steps need not be so for later ones.
+
+        Over a short time a smaller rate nearly always looks better: it is asked for only where this one does harm.
+        """
         if not self.settled or self.case.run.recorder.step - self.began < self.review:
             return
         self.review *= 2
-        self.settle(rehearsal, NEAR)
+        settle(self.case, rehearsal, self.take, NEAR, harmful)
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -149,9 +155,18 @@ class Tempo:
         self.value = min(self.most, self.value * times)
 
 
-def settle(case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> None:
+def harmful(losses: list[float]) -> bool:
+    """The copy was lost, or its loss surely rose."""
+    third = len(losses) // 3
+    return not sound(losses) or rises(losses[-third:], losses[:third]) > SURE
+
+
+def settle(
+    case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float,
+    lower: Callable[[list[float]], bool] | None = None,
+) -> None:
     """Take the multiple that fared best in the copies, and say so; nothing where none were made."""
-    found = search(rehearsal, take, far)
+    found = search(rehearsal, take, far, lower)
     best = best_of(found) if found else None
     if found is None or best is None:
         return
@@ -161,6 +176,14 @@ def settle(case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far:
         "once", treatments.LEARNING_RATE, case.cause, f"{len(found)} sizes of this were rehearsed: {what}",
         f"the loss fell most with it in forked copies of {len(found[best])} steps",
     )  # fmt: skip
+
+
+def most(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    """The largest factor: 1, or what brings a group with a rate of its own, far above the others', down to theirs."""
+    rates = [float(each.get("lr") or 0.0) for each in optimizer.param_groups]
+    least = min((rate for rate in rates if rate > 0 and math.isfinite(rate)), default=0.0)
+    own = float(group.get("lr") or 0.0)
+    return least / own if least > 0 and own >= HOTTER * least else 1.0
 
 
 def momentum(group: dict[str, Any]) -> float:

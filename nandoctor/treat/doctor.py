@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..causes import CAUSES
 from ..evidence import Evidence, gather
 from ..recording.run import Run
-from .applied import Applied, Case, Gradients
+from .applied import Applied, Case, Gradients, target
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
-from .patience import waits
+from .patience import highest_rate, waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
 from .snapshots import Snapshot, Snapshots, buffers_of, restore
-from .verdicts import advise, helped, stand_aside, withdrawn
+from .verdicts import advise, helped, stand_aside, withdraw_answers, withdrawn
 from .vitals import Vitals
-from .weighing import weigh_up
+from .weighing import weigh_rate, weigh_up
 from .window import Window
 
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
@@ -63,6 +63,8 @@ class Doctor:
     awake: int = 0
     jumped: int = 0  # step of the first jump of late
     weighed: int = 0  # jumps that were weighed up
+    doubted: int = 0  # rates that may be too high and were weighed
+    doubt_again: int = 0  # step until which none is
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -115,8 +117,11 @@ class Doctor:
             self.incidents = self.window.incidents
             self.consult(None, "a step was left out")
 
+    def models(self) -> list[nn.Module]:
+        return [top for model in self.run.names.models if (top := model.ref()) is not None]
+
     def buffers(self) -> list[Tensor]:
-        return buffers_of([top for model in self.run.names.models if (top := model.ref()) is not None])
+        return buffers_of(self.models())
 
     def calm(self) -> bool:
         vitals = self.vitals
@@ -133,7 +138,7 @@ class Doctor:
         if spike and not self.awake:
             vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
         if self.loss is not None:
-            vitals.loss_is(self.loss)
+            vitals.loss_is(self.loss, highest_rate(self.optimizers))
         bad = bad_loss or not gradients.finite
         vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
         if bad_loss:
@@ -170,7 +175,10 @@ class Doctor:
                 return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
         if opinion.cause != UNKNOWN and opinion.evidence.bad is None:
-            if not self._agree(opinion) or waits(opinion, self.vitals):
+            agreed = self._agree(opinion)
+            if waits(opinion, self.vitals):
+                return weigh_rate(self, opinion, gradients)
+            if not agreed:
                 return False
         return self.treat(opinion, gradients, alarm)
 
@@ -231,7 +239,7 @@ class Doctor:
 
     def begin(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
         """Where it went back to."""
-        snapshot = self._target(applied, opinion)
+        snapshot = target(self.snapshots, applied, self.window.base, opinion.evidence.onset.step)
         self.active.append(applied)
         if snapshot is not None:
             restore(snapshot)
@@ -241,6 +249,7 @@ class Doctor:
 
     def put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:
         step, cause = self.run.recorder.step, opinion.cause
+        withdraw_answers(self, applied)
         snapshot = self.begin(applied, opinion)
         back = f"; weights and optimizer state are those of step {snapshot.step} again" if snapshot else ""
         self.count += 1
@@ -257,16 +266,6 @@ class Doctor:
             applied.settle(self.rehearsal)
         return snapshot is not None
 
-    def _target(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
-        if not applied.back:
-            return None
-        if applied.back == "start":
-            return self.snapshots.start()
-        step = opinion.evidence.onset.step - 1
-        if applied.unharmed is not None:
-            step = min(step, applied.unharmed)
-        return self.snapshots.before(self.window.base + step)
-
     def _withdraw(self, key: str) -> None:
         """What was tried for this cause at this place, and is still on trial, has not helped."""
         for trial in [trial for trial in self.trials if trial.key == key]:
@@ -274,7 +273,8 @@ class Doctor:
             if trial.applied in self.active:
                 self.active.remove(trial.applied)
                 trial.applied.stop()
-            withdrawn(self.ledger, trial, self.run.recorder.step)
+            why = f"{self.run.recorder.step - trial.since} steps later it is worse or no better"
+            withdrawn(self.ledger, trial.applied, trial.cause, why)
 
     def look_back(self) -> None:
         """Nothing is wrong at this step: have the treatments on trial proved themselves?"""

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from ..causes import treatments
 from ..evidence import Bad
+from . import softmax
 from .applied import Applied, Case
 from .mode import Rule, in_force
 from .operations import EVERY, FLOATS16, SAME, at_its_line, back_of, kept_inside
 
 EARLY = 100  # steps that are given up to begin again
+FILLS = frozenset(("zeros", "zeros_like", "new_zeros", "ones", "full", "full_like", "empty", "empty_like", "new_empty"))
+WIDE = torch.float32
+SMALLEST = 2.0**-14  # below it float16 loses digits: what is no larger anywhere is as good as flushed to 0
 CASTS = frozenset(("to", "half", "type"))
 
 
@@ -53,14 +57,24 @@ def island(case: Case) -> Applied | None:
     if bad is None or bad.op is None or bad.phase not in ("forward", "loss"):
         return None
     here, ops = at_its_line(bad), SAME.get(bad.op, frozenset((bad.op,)))
+    fills = {"half": False}  # the operation writes into a half tensor, which is to be made wide from the beginning
 
     def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if op in ops and here():
-            return in_float32(func, args, kwargs)
+            if not in_place(func) or not args or not isinstance(args[0], Tensor) or args[0].dtype not in FLOATS16:
+                return in_float32(func, args, kwargs)
+            fills["half"] = True
+        elif fills["half"] and op in FILLS:
+            return func(*widened(args), **{key: WIDE if value in FLOATS16 else value for key, value in kwargs.items()})
         return func(*args, **kwargs) if op in NOT_COMPUTED else tolerant(func, args, kwargs)
 
     place = f" at {bad.file}:{bad.line}" if bad.file and bad.line else ""
     return _islands(case, rule, f"{bad.op}{place} runs in float32", bad)
+
+
+def in_place(func: Any) -> bool:
+    name = str(getattr(func, "__name__", ""))
+    return name.endswith("_") and not name.endswith("__") or name.startswith("__i") and name.endswith("__")
 
 
 def everywhere(case: Case) -> Applied | None:
@@ -92,6 +106,10 @@ def anywhere(case: Case) -> Applied | None:
         return None
 
     def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if op in softmax.ATTENTION:
+            return func(*args, **{**kwargs, **softmax.opened_masks(kwargs)})
+        if op in softmax.SOFTMAXES:
+            return softmax.opened(op, func, args, kwargs)
         result = in_range(op, func, args, kwargs)
         if op in EVERY and isinstance(result, Tensor) and bad(result) and not any(map(bad, tensors_in(args))):
             return kept_inside(op, func, args, kwargs)
@@ -115,6 +133,29 @@ def where_it_overflows(case: Case) -> Applied | None:
         treatments.AMP_ORDER, "every operation whose half-precision result overflows runs in float32",
         "remove --active; to keep it, leave autocast for this part", {"kind": "float32"},
         back="start" if case.run.recorder.step < EARLY else "", stop=stop,
+    )  # fmt: skip
+
+
+def where_it_flushes(case: Case) -> Applied | None:
+    """A half-precision result that has lost all digits: of what was not 0, nothing is left."""
+
+    def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = in_range(op, func, args, kwargs)
+        if not isinstance(result, Tensor) or result.dtype is not torch.float16 or not result.numel() or in_place(func):
+            return result
+        if op in NOT_COMPUTED - CASTS or not float(result.abs().max()) < SMALLEST:
+            return result
+        given = [x for x in tensors_in(args) if x.is_floating_point() and x.numel()]
+        if not given or not all(float(x.abs().max()) > 0 for x in given):
+            return result
+        return given[0] if op in CASTS else in_float32(func, args, kwargs)
+
+    stop = in_force(case.run, None, rule)
+    if stop is None:
+        return None
+    return Applied(
+        treatments.AMP_ORDER, "every operation whose half-precision result overflows or is flushed runs in float32",
+        "remove --active; to keep it, leave autocast for this part", {"kind": "float32"}, back="start", stop=stop,
     )  # fmt: skip
 
 

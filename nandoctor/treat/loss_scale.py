@@ -1,5 +1,6 @@
 """A loss scale that fits: supplied where half precision runs without a GradScaler, held where one has lost it."""
 
+import math
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from .scalers import Scaler
 
 START = 2.0**16  # torch's own
 LEAST, MOST = 2.0**-4, 2.0**24
+FAINT, FAINTEST = 2.0**-4, 2.0**40  # a scaled norm below it lies in the crumbs of half precision; the scale that may be
+STRIDE = 2.0**4  # of a scale on its way to it, at each step: it has overflowed long before it is too far
 GROWS_AFTER = 200  # good steps, then it is doubled
 
 
@@ -64,7 +67,9 @@ def bounded(case: Case) -> Applied:
 
 def own(case: Case) -> Applied | None:
     """backward gets a scale, the step's gradients are divided by it; a step whose gradients overflowed is left out."""
-    held = {"scale": START, "good": 0.0, "pending": 0.0}
+    norm = case.latest.total if case.latest is not None and case.latest.finite else None
+    start = START if norm is None else MOST if norm == 0 else min(MOST, max(START, 2.0 ** -math.floor(math.log2(norm))))
+    held = {"scale": start, "good": 0.0, "pending": 0.0, "bound": FAINTEST}
     run = case.run
 
     def offer(loss: Tensor) -> Any:
@@ -89,11 +94,14 @@ def own(case: Case) -> Applied | None:
 
     def gradients(found: Gradients) -> bool:
         finite_loss = found.loss is None or abs(found.loss) < float("inf")
-        if found.finite:
+        if found.finite and 0 <= found.total * held["scale"] < FAINT and held["scale"] * STRIDE < held["bound"]:
+            held["scale"], held["good"] = held["scale"] * STRIDE, 0
+        elif found.finite:
             held["good"] += 1
             if held["good"] >= GROWS_AFTER:
-                held["scale"], held["good"] = min(MOST, held["scale"] * 2), 0
+                held["scale"], held["good"] = min(max(MOST, held["scale"]), held["scale"] * 2), 0
         elif finite_loss:
+            held["bound"] = held["scale"]
             held["scale"], held["good"] = max(1.0, held["scale"] / 2), 0
             return True
         return False
@@ -108,7 +116,7 @@ def own(case: Case) -> Applied | None:
             each()
 
     return Applied(
-        treatments.AMP_ORDER, f"the loss is scaled by {START:g}, and gradients are unscaled before the step",
+        treatments.AMP_ORDER, f"the loss is scaled by {start:g}, and gradients are unscaled before the step",
         "remove --active; to keep it, use torch.amp.GradScaler", {"kind": "grad-scaler"},
         back="start" if run.recorder.step < 60 else "", early=unscale, gradients=gradients, stop=stop,
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """Size alone is no proof: a verdict read from how large something is waits as long as the training learns."""
 
+from torch.optim import Optimizer
+
 from ..causes.data_outlier import LOUD
 from ..causes.optimizer_epsilon import FAR, endless, unaveraged
 from ..evidence import Evidence
@@ -34,3 +36,9 @@ def by_size(cause: str, e: Evidence) -> bool:
 def torn(e: Evidence) -> bool:
     optimizer = e.optimizer
     return optimizer is not None and max(optimizer.update_ratio_peak or 0, optimizer.update_ratio_first or 0) >= TORN
+
+
+def highest_rate(optimizers: list[Optimizer]) -> float:
+    """The largest learning rate of this step; one that is a tensor may live on a GPU, and is not waited for."""
+    rates = [group.get("lr") for optimizer in optimizers for group in optimizer.param_groups]
+    return max((rate for rate in rates if isinstance(rate, float)), default=0.0)

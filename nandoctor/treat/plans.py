@@ -32,7 +32,9 @@ SLOWER = (treatments.LEARNING_RATE, learning_rate.slower)
 ISLAND = (treatments.AMP_ORDER, float32.island)
 ALL_FLOAT32 = (treatments.AMP_ORDER, float32.everywhere)
 WIDE = (treatments.AMP_ORDER, float32.where_it_overflows)
+FLUSHED = (treatments.AMP_ORDER, float32.where_it_flushes)
 SCALE = (treatments.AMP_ORDER, loss_scale.supplied)
+INSIDE = (treatments.OPERATIONS, operations.inside)
 ANYWHERE = (treatments.OPERATIONS, float32.anywhere)
 RESTORED = (treatments.NONFINITE_WEIGHTS, rollback.restored)
 BACK = (treatments.ROLLBACK, rollback.slower)
@@ -45,12 +47,12 @@ MEASURED: dict[str, Plan] = {
     "data-outlier": (TAME, CLIP, SLOWER),
     "bad-input-data": ((treatments.DATA, data.replace), ANYWHERE),
     "bad-labels": ((treatments.DATA, data.replace), ANYWHERE),
-    "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), SLOWER),
+    "batchnorm-tiny-batch": ((treatments.BATCHNORM, batchnorm.running), INSIDE, SLOWER),
     "fp16-overflow": (ISLAND, WIDE, ALL_FLOAT32, SCALE),
-    "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE, WIDE),
+    "fp16-underflow": ((treatments.AMP_ORDER, master_weights.kept), SCALE, FLUSHED),
     "amp-misuse": ((treatments.AMP_ORDER, amp_order.mended), SCALE),
     "masked-softmax": ((treatments.ATTENTION_LOGITS, softmax.open_rows), (treatments.DATA, data.replace)),
-    "unsafe-op": ((treatments.OPERATIONS, operations.inside), ANYWHERE, BACK),
+    "unsafe-op": (INSIDE, ANYWHERE, BACK),
     "optimizer-epsilon": ((treatments.OPTIMIZER, optimizer_settings.usual), SLOWER),
     "gradient-accumulation-bug": ((treatments.ACCUMULATION, accumulation.cleared), SLOWER),
     "bad-initialization": (FIRST_WEIGHTS, SLOWER),

@@ -173,8 +173,12 @@ class Rehearsal:
             os._exit(1)
 
 
-def search(rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> dict[float, list[float]] | None:
+def search(
+    rehearsal: Rehearsal, take: Callable[[float], None], far: float, lower: Callable[[list[float]], bool] | None = None
+) -> dict[float, list[float]] | None:
     """Losses by multiples of a figure: outwards from 1 by `far` while it gets better, then halfway to both sides.
+
+    `lower` looks at the losses of the figure as it is: may a smaller one be asked for at all?
 
     None where nothing was compared, and in each copy: `take` was called there, and it goes on with the training.
     """
@@ -189,8 +193,13 @@ def search(rehearsal: Rehearsal, take: Callable[[float], None], far: float) -> d
         return True
 
     asked = [1.0, far, 1 / far]
-    halfway = False
+    halfway, down = False, True
+    if lower is not None:
+        if not heard_of(1.0):
+            return None
+        down = lower(found[1.0])
     while asked:
+        asked = [times for times in asked if down or times >= 1]
         if not all(heard_of(times) for times in asked):
             return found if rehearsal.copy is None and len(found) > 2 else None
         asked = []

@@ -52,6 +52,7 @@ class Rounds:
         self.held: list[tuple[Tensor, Tensor]] = []  # gradients of a step that is left out
         self.checks: Checks | None = None
         self.bad_clipped = 0  # entries that were not finite, and became 0 before the script clipped
+        self.poisoned = False  # the forward pass of this step was not finite
         self.finite_rates: dict[int, float] = {}  # by group: the last lr that was finite
 
     def follow(self, alarms: Any) -> None:
@@ -132,6 +133,7 @@ class Rounds:
             return
         found = gradients_of(optimizer, doctor.loss)
         found.finite = found.finite and not self.bad_clipped
+        self.poisoned = not found.finite or found.loss is not None and not math.isfinite(found.loss)
         out = doctor.before_step(optimizer, found)
         if doctor.policy == "advise":
             return
@@ -172,6 +174,8 @@ class Rounds:
                 doctor.ledger.write("once", treatments.NONFINITE_WEIGHTS, cause, what, "a weight must stay finite")
 
             doctor.safety.after(optimizer, said)
+            if self.poisoned:
+                doctor.safety.buffers(doctor.models(), said)
 
     # --- what a step is given --------------------------------------------------------------------------------
     def _repair(self, found: Gradients) -> bool:

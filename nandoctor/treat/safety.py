@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from ..recording.stats import detach
@@ -80,6 +81,21 @@ class Safety:
                 fresh = torch.randn(parameter.shape, generator=generator).to(parameter.device) * 0.01
                 count = mend_(parameter, fresh)
                 said(f"{count} weights that were not finite became normal(0, 1) * 0.01")
+
+    def buffers(self, models: list[nn.Module], said: Callable[[str], None]) -> None:
+        """A forward pass that made NaN has left it in running statistics too: evaluation would fail."""
+        for module in [module for model in models for module in model.modules()]:
+            for name, value in module._buffers.items():
+                if not isinstance(value, Tensor) or not value.is_floating_point() or not bad_among([value]):
+                    continue
+                # -inf is what many masks are made of; in statistics it is as bad as NaN
+                wrong = ~torch.isfinite(value) if isinstance(module, _NormBase) else torch.isnan(value)
+                good = self.snapshots.good(value)
+                if good is None:
+                    good = torch.full_like(value, 1.0 if name.endswith("var") else 0.0)
+                if bool(wrong.any()):
+                    value.copy_(torch.where(wrong, good, value))
+                    said(f"{int(wrong.sum())} values of {name} that were not finite became what they were before")
 
     def _heal_state(self, optimizer: Optimizer, parameters: list[Tensor]) -> None:
         for tensor in state_tensors(optimizer, parameters):

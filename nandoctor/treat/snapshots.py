@@ -94,12 +94,15 @@ class Snapshots:
 
 
 def restore(snapshot: Snapshot) -> None:
-    """Weights, buffers and states as they were. What did not exist then is forgotten."""
+    """Weights, buffers and states as they were. What did not exist then is forgotten.
+
+    Through .data: autograd must not refuse a graph that the program has begun and will still run backward.
+    """
     with torch.no_grad():
         for ref, values in snapshot.tensors:
             target = ref()
             if target is not None and target.shape == values.shape:
-                detach(target).copy_(values)
+                target.data.copy_(values)
     for optimizer_ref, entries in snapshot.states:
         optimizer = optimizer_ref()
         if optimizer is None:

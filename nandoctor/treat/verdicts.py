@@ -1,8 +1,17 @@
 """What became of a treatment, in the words of the ledger."""
 
+from typing import TYPE_CHECKING
+
+from ..causes import treatments
+from .applied import Applied
 from .ledger import Ledger
 from .opinion import Opinion, Trial
 from .plans import Plan
+
+if TYPE_CHECKING:
+    from .doctor import Doctor
+
+ANSWERS = (treatments.LEARNING_RATE, treatments.ADAPTIVE_CLIPPING)  # to large steps, whatever made them large
 
 
 def advise(ledger: Ledger, opinion: Opinion, plan: Plan, why: str) -> None:
@@ -18,11 +27,20 @@ def helped(ledger: Ledger, trial: Trial, steps: int) -> None:
     )  # fmt: skip
 
 
-def withdrawn(ledger: Ledger, trial: Trial, step: int) -> None:
-    ledger.write(
-        "withdrawn", trial.applied.name, trial.cause, f"withdrawn: {trial.applied.what}",
-        f"{step - trial.since} steps later it is worse or no better",
-    )  # fmt: skip
+def withdrawn(ledger: Ledger, applied: Applied, cause: str, why: str) -> None:
+    ledger.write("withdrawn", applied.name, cause, f"withdrawn: {applied.what}", why)
+
+
+def withdraw_answers(doctor: "Doctor", root: Applied) -> None:
+    """Slower or shorter steps answered what came of this: with it mended, from before it, they only hold back."""
+    if not root.back or root.name != treatments.DATA:
+        return
+    for applied in [one for one in doctor.active if one.name in ANSWERS]:
+        doctor.active.remove(applied)
+        applied.stop()
+        doctor.trials = [trial for trial in doctor.trials if trial.applied is not applied]
+        cause = next(key for one, key in doctor.done if one is applied).split(" ")[0]
+        withdrawn(doctor.ledger, applied, cause, "what it answered came of the data")
 
 
 def stand_aside(ledger: Ledger, cause: str, tried: int, used_up: bool, why: str) -> None:

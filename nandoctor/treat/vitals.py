@@ -12,6 +12,8 @@ FAR = 6.0  # times the spread (MAD) on a log scale: a noisy small model stays wi
 WON = 0.25  # of the best that was ever won; a run that keeps less has lost it again
 SURE = 2.0  # standard errors by which a loss has to have risen or fallen
 SLOW_START = 30  # losses: as long may a healthy run hover before it is seen to learn, as in cut.py's LEARNS_WITHIN
+DRIFT, LOST = 40, 0.15  # losses since the best level, and the share of what was won that has gone since
+RISEN = 1.5  # times the rate of that level: a schedule that goes on upwards
 LATE = 8  # losses whose median is the level that a run has reached
 JUMP = math.log(4.0)  # and at least the jump that evidence/onset.py calls leaving the path
 
@@ -57,18 +59,22 @@ class Vitals:
     early: list[float] = field(default_factory=list)  # the first losses
     losses: int = 0
     best: float = math.inf  # the lowest level of LATE losses
+    best_at: int = 0  # losses until then
+    best_rate: float = 0.0  # the learning rate then
+    rate: float = 0.0  # and now
     norm: Series = field(default_factory=Series)
     level: float | None = None  # of the last losses before the first jump of late
     bad_in_a_row: int = 0  # steps whose loss or gradient was not finite
 
-    def loss_is(self, value: float) -> None:
+    def loss_is(self, value: float, rate: float = 0.0) -> None:
+        self.rate = rate
         self.late.append(value)
         self.losses += 1
         if len(self.early) < LATE:
             self.early.append(value)
         level = self.reached()
         if level is not None and level < self.best:
-            self.best = level
+            self.best, self.best_at, self.best_rate = level, self.losses, rate
 
     def learning(self) -> bool | None:
         """The loss is surely below its start, and most of what was won is kept. None: too few losses to say."""
@@ -79,6 +85,16 @@ class Vitals:
         if way < -SURE and start - now >= WON * (start - self.best):
             return True
         return False if way > SURE or self.losses > SLOW_START else None
+
+    def drifted(self) -> bool:
+        """For long the loss has been far above the level it had reached, without a jump, as the rate has risen on.
+
+        Without such a cause it is left alone: what is learned may be a moving target.
+        """
+        now, since = self.reached(), self.losses - self.best_at
+        if now is None or since < DRIFT or since < self.best_at / 2 or self.rate < RISEN * self.best_rate:
+            return False
+        return self.best_rate > 0 and now - self.best > LOST * (statistics.median(self.early) - self.best) > 0
 
     def doubled(self) -> bool:
         """The latest loss is twice the first, or more."""

@@ -1,4 +1,6 @@
-"""A jump that no judge can name: forked copies tell whether going back from it is better than going on."""
+"""What the judges cannot settle, forked copies do: a jump that none can name, and a rate that may be too high although
+the training learns.
+"""
 
 import math
 import statistics
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 AFTER, LATEST = 12, 24  # steps after a jump: time to come back; for one that goes on jumping
 OFTEN = 3  # jumps of a run that are weighed up
 PROVED = 3.0  # standard errors: nobody has named a cause, the copies alone are the proof
+SOON = 12  # steps, until which a verdict from a size alone is not weighed: a median of losses to begin with
+MISSED = 0.25  # of the way that a smaller rate comes from the first loss, by which this run has to be behind
 CANDIDATES: tuple[Treat, ...] = (clipping.usual, learning_rate.slower)
 
 
@@ -26,15 +30,17 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
     """True: this step is to be left out, as it belongs to weights that are gone."""
     vitals, step = doctor.vitals, doctor.run.recorder.step
     level, lasts = vitals.level, step - doctor.jumped
-    if level is None or lasts < AFTER or (doctor.awake > 1 and lasts < LATEST):
+    drifts = level is None and not doctor.awake and vitals.drifted()
+    if drifts:
+        level, doctor.jumped = vitals.best, vitals.best_at + doctor.window.base
+    elif level is None or lasts < AFTER or (doctor.awake > 1 and lasts < LATEST):
         return False
+    assert level is not None
     vitals.level = None
-    if gradients is None or len(doctor.optimizers) > 1 or doctor.weighed >= OFTEN or doctor.policy == "advise":
-        return False
-    if doctor.allowed or doctor.documents or doctor.most is not None and doctor.count >= doctor.most:
+    if gradients is None or doctor.weighed >= OFTEN or not decides_alone(doctor):
         return False
     doctor.weighed += 1
-    why = f"the loss jumped at step {doctor.jumped}, and does not come back"
+    why = f"the loss {'rises since' if drifts else 'jumped at'} step {doctor.jumped}, and does not come back"
     opinion = Opinion(UNKNOWN, 0.0, why, doctor.evidence, True)
     as_it_is = doctor.rehearsal.losses(lambda: None)
     if as_it_is is None or not sound(as_it_is) or comes_back(as_it_is, level):
@@ -56,6 +62,45 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
     if best is None:
         return False
     return doctor.put_in_force(best[1], opinion, f"{why}; copies of the training that went back fare better")
+
+
+def weigh_rate(doctor: "Doctor", opinion: Opinion, gradients: Gradients | None) -> bool:
+    """The rate seems too high, yet the loss falls: would it fall surely farther from the start with a smaller one?
+
+    This run goes on for as many steps as the copy takes from the start: it is ahead by those it has behind it.
+    """
+    vitals, step = doctor.vitals, doctor.run.recorder.step
+    if opinion.cause != "lr-too-high" or gradients is None or step - doctor.window.base < SOON or not vitals.early:
+        return False
+    if not decides_alone(doctor) or step < doctor.doubt_again or doctor.doubted >= OFTEN:
+        return False
+    doctor.doubt_again, doctor.doubted = 2 * step, doctor.doubted + 1
+    applied = learning_rate.slower(doctor.case(opinion, gradients, ""))
+    if applied is None or (losses := doctor.rehearsal.losses(partial(doctor.begin, applied, opinion))) is None:
+        return doctor.rehearsal.copy is not None
+    if not sound(losses):
+        return False
+    as_it_is = doctor.rehearsal.losses(lambda: None)
+    if as_it_is is None or sound(as_it_is) and not farther(losses, as_it_is, vitals.early[0]):
+        return False
+    doctor.tried[opinion.key] = doctor.tried.get(opinion.key, 0) + 1
+    why = f"{opinion.because}; a copy of the training that began again with less came farther in {len(losses)} steps"
+    return doctor.put_in_force(applied, opinion, why)
+
+
+def decides_alone(doctor: "Doctor") -> bool:
+    """Nobody has told it what to do, and copies speak for the whole training."""
+    if len(doctor.optimizers) > 1 or doctor.policy == "advise" or doctor.allowed or doctor.documents:
+        return False
+    return doctor.most is None or doctor.count < doctor.most
+
+
+def farther(these: Sequence[float], those: Sequence[float], first: float) -> bool:
+    """The last of these losses are surely below the last of those, by a good part of the way from the first loss."""
+    (low,), (high,) = ends_of({0: these}).values(), ends_of({0: those}).values()
+    gained = statistics.fmean(high) - statistics.fmean(low)
+    error = math.sqrt(statistics.variance(low) / len(low) + statistics.variance(high) / len(high))
+    return gained > PROVED * error and gained >= MISSED * (first - statistics.fmean(low)) > 0
 
 
 def comes_back(losses: Sequence[float], level: float) -> bool:

@@ -13,7 +13,7 @@ from ..trace.trace import Trace
 
 FIRST = 8_000 * ROW.size  # bytes: how the run began; judges ask for its first loss and weights
 RECENT = 40_000 * ROW.size  # and the last rows: 20 steps before an onset are what dynamics are read from
-HAPPENED = ("incident", "exception")  # notes that belong to a moment; the others describe the program
+HAPPENED = ("incident", "exception", "absorbed")  # notes that belong to a moment; the others describe the program
 
 
 class Window:
