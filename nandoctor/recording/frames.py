@@ -30,16 +30,18 @@ def is_user_code(code: CodeType) -> bool:
     """Whether this code is the user's: not Python's, not a package's, not ours, not made at run time."""
     known = _user.get(code)
     if known is None:
-        name = code.co_filename
-        known = _user[code] = not (
-            name.startswith("<frozen")
-            or code.co_name == OUR_CALL
-            or name.startswith(_OURS)
-            or any(folder in name for folder in _HIDDEN_FOLDERS)
-            or name.startswith(_LIBRARIES)
-            or (name.startswith("<") and not name.startswith(("<stdin", "<string", "<ipython")))
-        )
+        known = _user[code] = code.co_name != OUR_CALL and is_user_file(code.co_filename)
     return known
+
+
+def is_user_file(name: str) -> bool:
+    return not (
+        name.startswith("<frozen")
+        or name.startswith(_OURS)
+        or any(folder in name for folder in _HIDDEN_FOLDERS)
+        or name.startswith(_LIBRARIES)
+        or (name.startswith("<") and not name.startswith(("<stdin", "<string", "<ipython")))
+    )
 
 
 def user_frame(frame: FrameType | None = None) -> FrameType | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
-from ..recording.autopsy.linemap import in_main_thread, push, remove
+from ..recording.autopsy.modes import in_main_thread, push, remove
 from ..recording.autopsy.operations import public_function
 from ..recording.frames import user_frame
 from ..recording.run import Run

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from ..run import Run
+from .custom import names_in
 from .hazards import Hazard, Way, at_singular, hazards, ways_to_singular
 from .linemap import MAX_GRAPHS, LineMap, operation
 from .recall import Recall
@@ -23,12 +24,15 @@ class Graphs:
         self.run, self.lines = run, lines
         self.recall = Recall(run)
         self.singular: dict[int, list[Way]] = {}  # nodes of a graph -> where its singular operations are
+        self.functions: dict[int, list[str]] = {}  # nodes of a graph -> the program's autograd.Functions in it
+        self.size = 0  # of the graph watched last
         self.hazards: list[Hazard] = []  # of the backward that runs
         self.looks = self.absorbed = self.in_vain = 0
 
     def watched(self, loss: Tensor, size: int, mapping: bool) -> None:
         """Nothing is wrong yet. The graph is walked where it is new, is being mapped, or has singular operations."""
         self.looks += 1
+        self.size = size
         if not mapping and size in self.singular and not self.singular[size]:
             return
         graph = Graph(loss.grad_fn)
@@ -39,6 +43,8 @@ class Graphs:
             self.lines.learn(graph.nodes)
         elif size not in self.singular and self.lines.graphs < MAX_GRAPHS:
             self.lines.start()  # the next graph is noted
+        if size not in self.singular:
+            self.functions[size] = names_in(graph)
         self.singular[size] = ways_to_singular(graph)
         if self.singular[size]:
             self.hazards = hazards(graph, self.lines)

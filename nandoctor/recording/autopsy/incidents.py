@@ -12,7 +12,7 @@ from ..names import Layer
 from ..quiet import quiet
 from ..run import Run, sequence_number
 from ..stats import is_bad, word
-from . import ungraphed, variables
+from . import custom, doubts, ungraphed, variables
 from .births import kind_of
 from .graphs import Graphs
 from .linemap import LineMap
@@ -37,6 +37,7 @@ class Alarms:
         run.recorder.late = self.late_gradients
         self.filed = 0
         self.skipped = 0
+        self.doubted: tuple[int, Incident] | None = None  # a node, and where its bad value was born (autopsy/doubts.py)
         self.drawn, self.looked = -1, 0  # backward calls when a batch was drawn last; looks at variables since
         self.examined: set[int] = set()  # graph nodes whose value was traced already
         self.watch = Watch(run, self.lines)
@@ -101,6 +102,7 @@ class Alarms:
             self.graphs.recall.keep(size)
         if loss.grad_fn is None:
             return
+        doubts.settle(self, loss)
         if not run.loss_finite:
             self.non_finite_loss(loss, size)
         elif watched:
@@ -124,7 +126,7 @@ class Alarms:
         self.lines.stop()
         with quiet():
             incident = self._trace("loss", loss, size)
-        self._file(incident)
+        self.file(incident)
 
     def bad_output(self, output: Tensor) -> None:
         """A model returned NaN or Inf and the user's guard looks at it."""
@@ -159,7 +161,7 @@ class Alarms:
             self.origin.from_module(incident, birth)
         else:
             incident.phase, incident.kind, incident.unknown = "forward", kind_of(output), unknown
-        self._file(incident)
+        self.file(incident)
 
     def evaluated_value(self, value: Tensor, place: Place) -> None:
         """A number that evaluation computed without a graph is not finite, and somebody looks at it."""
@@ -171,7 +173,7 @@ class Alarms:
         incident.kind, incident.dtype = kind_of(value), word(value.dtype)
         incident.unknown = "evaluation builds no graph: the operation that made this number was not seen"
         self.origin.already_bad(incident)
-        self._file(incident)
+        self.file(incident)
 
     def gradients(self, parameters: list[tuple[str, Tensor]]) -> None:
         """Gradients are not finite after a backward; if its loss was, they were born in backward."""
@@ -192,7 +194,8 @@ class Alarms:
             incident = seen
         elif not self.origin.from_hazard(incident, self.graphs.hazards):
             self.origin.from_trail(incident, parameters)
-        self._file(incident)
+            custom.in_backward(incident, self.graphs.functions.get(self.graphs.size, []))
+        self.file(incident)
 
     def update(self, name: str, kind: str | None, parameter: Tensor, optimizer: str) -> None:
         """A weight is not finite after the step although its gradient was."""
@@ -205,14 +208,14 @@ class Alarms:
         incident.operands = [describe("weight", parameter)]
         if parameter.grad is not None:
             incident.operands.append(describe("gradient", parameter.grad))
-        self._file(incident)
+        self.file(incident)
 
     def foreign_weight(self, name: str, kind: str | None, parameter: Tensor) -> None:
         """A weight was not finite before this step, which was given finite gradients."""
         if not self._full():
             incident = self.run.incident("weight")
             self.origin.from_weights(incident, name, kind, parameter)
-            self._file(incident)
+            self.file(incident)
 
     def late_gradients(self, step: int) -> None:
         """The gradients of a step that has ended were not finite: on an accelerator that is seen a step later."""
@@ -222,7 +225,7 @@ class Alarms:
         incident = run.incident("gradient", phase="backward", method="gradients", kind="nan")
         incident.step = step
         incident.unknown = "seen a step later, when backward's graph was gone: nandoctor record --watch-step names it"
-        self._file(incident)
+        self.file(incident)
 
     def weights_at_the_end(self) -> None:
         """The last step was not recorded whole, and no backward followed that would have shown what it did."""
@@ -230,7 +233,7 @@ class Alarms:
         if bad is not None:
             incident = self.run.incident("weight")
             self.origin.from_weights(incident, *bad)
-            self._file(incident)
+            self.file(incident)
 
     def scaler_skipped(self) -> None:
         """A GradScaler found Inf and left the step out, as designed."""
@@ -244,7 +247,7 @@ class Alarms:
             if incident.op is None and not self.origin.from_hazard(incident, self.graphs.hazards):
                 self.origin.from_trail(incident, [])
             incident.kind, incident.dtype = incident.kind or "nan", incident.dtype or "float32"
-            self._file(incident)  # no loss scale is left that could be at fault, and every step is left out
+            self.file(incident)  # no loss scale is left that could be at fault, and every step is left out
             return
         if self.skipped < MAX_SKIPPED:
             self.skipped += 1
@@ -269,6 +272,8 @@ class Alarms:
             found = None  # what it was given lies in a checkpointed block
         incident = self.run.incident(alarm, kind=kind_of(loss), dtype=word(loss.dtype))
         bad, birth = self.origin.bad_parameters(), self.origin.first_birth()
+        if bad is None and (found is None or found.kind == "outside"):
+            bad = ungraphed.bad_buffer(self.origin)
         if bad is None and (found is None or found.kind == "operation" and not found.certain):
             if ungraphed.repeated(self.origin, incident, graph):
                 return incident
@@ -290,10 +295,16 @@ class Alarms:
             self.run.recorder.unseen(text)
         return incident
 
+    def traced(self, value: Tensor) -> Incident:
+        """Not filed: what becomes of the value decides."""
+        self.lines.stop()
+        with quiet():
+            return self._trace("loss", value, None)
+
     # --- filing ----------------------------------------------------------------------------------------------
     def _full(self) -> bool:
         return self.filed >= MAX_INCIDENTS
 
-    def _file(self, incident: Incident) -> None:
+    def file(self, incident: Incident) -> None:
         self.filed += 1
         self.run.recorder.incident(incident)

@@ -5,7 +5,6 @@ Off afterwards (left on it costs +60 % on a small transformer), on again when a 
 """
 
 import sys
-import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,15 +18,17 @@ from torch.overrides import TorchFunctionMode
 
 from ..attach import OUR_CALL
 from ..frames import user_place
-from ..guard import Guard
+from ..guard import Guard, in_transform
 from ..incident import Place
 from ..run import Call, Run, sequence_number
+from .modes import in_main_thread, push, remove
 from .operations import public_function, public_name, stem
 from .tape import Entry, Tape
 from .values import is_leaf, order
 
 FIRST_GRAPHS = 2  # mapped in any case: a GAN's second graph, a warm-up batch
 MAX_GRAPHS = 12  # mapped in all: a loop of varying length gives a new size at each step
+LOSS = "<loss>"  # in the place of a layer's name: made outside of the models; the root module's own name is ""
 # too large to be one operation: its nodes are named one by one, and by this name where there are no nodes
 OPERATION_INSIDE = {"multi_head_attention_forward": "softmax"}
 
@@ -54,7 +55,7 @@ class LineMap:
     allowed: bool = True
     noted: list[Noted] = field(default_factory=list)  # of the graph in progress
     earlier: list[Noted] = field(default_factory=list)  # of the one before: a part of it may be used again (a GAN)
-    # (layer or "", node class) -> for each call that was mapped, its nodes of that class in order
+    # (layer or LOSS, node class) -> for each call that was mapped, its nodes of that class in order
     known: dict[tuple[str, str], list[list[Line]]] = field(default_factory=dict)
     texts: set[tuple[str | None, int | None]] = field(default_factory=set)
     tape: Tape = field(init=False)
@@ -160,7 +161,7 @@ class LineMap:
 
 
 def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]:
-    """(layer or "", node class, which call of that layer) -> its nodes in order."""
+    """(layer or LOSS, node class, which call of that layer) -> its nodes in order."""
     result: dict[tuple[str, str, int], list[Any]] = {}
     locate = locator([*run.older, *run.calls])
     for node in nodes:
@@ -168,7 +169,7 @@ def grouped(run: Run, nodes: list[Any]) -> dict[tuple[str, str, int], list[Any]]
             continue
         call = locate(order(node))
         kind = "".join(stem(node))
-        key = (call.layer.name if call is not None else "", kind, call.number if call is not None else 0)
+        key = (call.layer.name, kind, call.number) if call is not None else (LOSS, kind, 0)
         result.setdefault(key, []).append(node)
     return result
 
@@ -205,7 +206,11 @@ class Mode(TorchFunctionMode):
             result = as_if_from(calling_frame())(func, args, kwargs or {})
         else:  # a debugger must not see a frame of ours in the user's file
             result = func(*args, **(kwargs or {}))
-        self.after(func, args, kwargs or {}, result, start, sequence_number())
+        if in_transform() is None:
+            self.after(func, args, kwargs or {}, result, start, sequence_number())
+        elif sequence_number() > start:  # under vmap: tensors are wrappers, but the line is known
+            name = getattr(func, "__name__", "")
+            self.noted.append(Noted(start, sequence_number(), Line(public_function(name), user_place())))
         return result
 
 
@@ -241,41 +246,6 @@ def as_if_from(frame: FrameType) -> Any:
     if code is None:
         code = _calls[key] = _call.__code__.replace(co_filename=key[0], co_firstlineno=key[1], co_name=OUR_CALL)
     return FunctionType(code, frame.f_globals)
-
-
-def in_main_thread() -> bool:
-    """The stack of modes is each thread's own, and a thread that ends with a mode on it takes the process down."""
-    return threading.current_thread() is threading.main_thread()
-
-
-def push(mode: Any) -> None:
-    """Below the user's own modes, so that leaving one of theirs never takes off ours (as torch.set_default_device)."""
-    above = []
-    while torch._C._len_torch_function_stack() > 0:
-        top = _C._pop_torch_function_stack()
-        if _is_default_device(top) and torch._C._len_torch_function_stack() == 0:
-            _C._push_on_torch_function_stack(top)
-            break
-        above.append(top)
-    _C._push_on_torch_function_stack(mode)
-    for other in reversed(above):
-        _C._push_on_torch_function_stack(other)
-
-
-def remove(mode: Any) -> None:
-    """Take one mode off the stack, wherever it stands."""
-    above = []
-    while torch._C._len_torch_function_stack() > 0:
-        top = _C._pop_torch_function_stack()
-        if top is mode:
-            break
-        above.append(top)
-    for other in reversed(above):
-        _C._push_on_torch_function_stack(other)
-
-
-def _is_default_device(mode: Any) -> bool:
-    return type(mode).__name__ == "DeviceContext"
 
 
 def operation(node: Any, line: Line | None) -> str:

@@ -9,7 +9,7 @@ from ..incident import Incident, Operand, Place
 from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
 from ..stats import is_bad, item, word
-from . import ungraphed, variables
+from . import custom, sources, ungraphed, variables, writes
 from .births import kind_of
 from .expressions import Born
 from .hazards import Hazard, first
@@ -56,7 +56,9 @@ class Origin:
         if call is not None and not call.loss:
             incident.layer, incident.module = call.layer.name, call.layer.kind
         if node.name().startswith("CompiledFunction"):
-            self._from_compiled(incident, birth)
+            custom.compiled(incident, birth)
+            return
+        if custom.told(incident, node, graph, self.lines):
             return
         inside = self.first_birth() if node.name().startswith("CheckpointFunction") else None
         if inside is not None:
@@ -71,19 +73,20 @@ class Origin:
         elif birth is not None:
             incident.place = birth.place
         else:
-            incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
+            self._by_source(incident, call.layer if call is not None and not call.loss else None)
         if birth is not None:
             incident.parameters_finite, incident.kind = birth.parameters_finite, birth.kind
             incident.operands = incident.operands or birth.operands
         if not found.certain:
             incident.unknown = incident.unknown or "autograd did not save every input of this operation"
 
-    def _from_compiled(self, incident: Incident, birth: Birth | None) -> None:
-        """A region of torch.compile is one node: what it was given and gave back is all that can be seen."""
-        incident.method, incident.unknown = "compiled", "born inside a region of torch.compile, which is one block"
-        if birth is not None:
-            incident.place, incident.operands = birth.place, birth.operands
-            incident.parameters_finite, incident.kind = birth.parameters_finite, birth.kind
+    def _by_source(self, incident: Incident, layer: Layer | None) -> None:
+        """The line map does not know this graph: does the operation stand on one line only?"""
+        place = sources.place_of(incident.op, layer.ref() if layer is not None else None, self.lines.texts)
+        if place is not None:
+            incident.place = place
+        else:
+            incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
 
     def from_expression(self, incident: Incident, found: Found, made: Born) -> None:
         """Made by the user's arithmetic without a graph: of the batch before the model saw it, or for the loss."""
@@ -130,7 +133,10 @@ class Origin:
         incident.op, incident.place = self._module_operation(birth.layer) if birth.layer.leaf else None, birth.place
         incident.kind, incident.dtype, incident.operands = birth.kind, birth.dtype, birth.operands
         incident.parameters_finite = birth.parameters_finite
-        if not birth.layer.leaf:
+        only = sources.only_leaving(birth.layer.ref()) if not birth.layer.leaf else None
+        if only is not None:
+            incident.op, incident.place = only
+        elif not birth.layer.leaf:
             incident.unknown = "an operation of this module made it, and which one cannot be seen from outside of it"
 
     def from_weights(self, incident: Incident, name: str, kind: str | None, parameter: Tensor) -> None:
@@ -149,7 +155,8 @@ class Origin:
             incident.writer, incident.op, incident.place = "load_state_dict", "load_state_dict", run.foreign_place
         else:
             incident.writer = "initial" if run.recorder.step == 0 else "foreign"
-            incident.place = Place()
+            written = writes.into_weight(name)
+            incident.place = written[1] if written is not None else Place()
 
     def from_hazard(self, incident: Incident, hazards: list[Hazard]) -> bool:
         singular = [hazard for hazard in hazards if bool(item(hazard.singular))]
@@ -164,7 +171,7 @@ class Origin:
         if hazard.masked_rows:  # its NaN was there in forward already, in rows that the loss leaves out
             incident.phase, incident.masked_rows = "loss" if incident.layer is None else "forward", hazard.masked_rows
         if hazard.place.line is None:
-            incident.unknown = "line unknown: this graph has another structure than those whose lines were noted"
+            self._by_source(incident, hazard.layer if not hazard.loss else None)
         incident.method = "graph"
         return True
 
@@ -187,6 +194,8 @@ class Origin:
                 )
                 return
         elif worse is None:
+            if all(reached.largest < HUGE for reached in trail) and custom.edited(incident):
+                return
             for name, parameter in parameters:
                 if parameter.grad is not None and is_bad(parameter.grad):
                     owner = name.rpartition(".")[0]

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from ..incident import Incident
-from ..stats import word
+from ..names import class_name
+from ..stats import is_bad, word
 from . import replay, variables
 from .births import kind_of
 from .linemap import Line
@@ -116,3 +119,18 @@ def repeated(origin: Any, incident: Incident, graph: Graph) -> bool:
         return False
     fill(incident, answer)
     return True
+
+
+def bad_buffer(origin: Any) -> tuple[str, str | None, Tensor] | None:
+    """A buffer that holds NaN and that the model itself does not write: somebody else did. Masks hold -inf."""
+    names, makers = origin.run.names, origin.lines.tape.makers
+    for model in names.models:
+        top = model.ref()
+        for path, module in names.modules(top) if top is not None else ():
+            for name, value in module._buffers.items():
+                if value is None or not is_bad(value) or kind_of(value) != "nan" or name.startswith("running_"):
+                    continue
+                known = makers.get(id(value))
+                if known is None or known[0]() is not value or not isinstance(known[1], Entry):
+                    return model.prefixed(f"{path}.{name}" if path else name), class_name(module), value
+    return None

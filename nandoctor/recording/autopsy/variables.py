@@ -59,6 +59,16 @@ def at_exit(link: TracebackType | None) -> list[Tensor]:
     return found
 
 
+def refused(link: TracebackType | None) -> list[Tensor]:
+    """Bad tensors of any size in the user's functions through which an uncaught exception went, innermost first."""
+    found: list[Tensor] = []
+    while link is not None:
+        if is_user_code(link.tb_frame.f_code):
+            found = bad_with_graph(link.tb_frame) + found
+        link = link.tb_next
+    return found
+
+
 def _bare_losses(frame: FrameType) -> list[Tensor]:
     """A package's own guard has raised: its loss is a plain variable. What else it holds is not looked into."""
     values = [value for value in list(frame.f_locals.values())[:MAX_VALUES] if isinstance(value, Tensor)]

@@ -17,7 +17,8 @@ from ..nested import tensors
 from ..run import Run
 from ..stats import is_bad, word
 from .births import kind_of
-from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, in_main_thread, operation, push, remove
+from .linemap import OPERATION_INSIDE, LineMap, as_if_from, calling_frame, operation
+from .modes import in_main_thread, push, remove
 from .operations import MASKS, public_function
 from .values import Graph, describe, is_leaf, order
 

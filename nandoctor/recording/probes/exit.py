@@ -7,7 +7,7 @@ import traceback
 from types import TracebackType
 
 from .. import children
-from ..autopsy import variables
+from ..autopsy import doubts, variables
 from ..autopsy.incidents import Alarms
 from ..frames import relative
 from ..run import Run
@@ -32,6 +32,7 @@ def finish(run: Run, alarms: Alarms, error: BaseException | None) -> None:
     if run.recorder.writer is not None or error is not None:
         for loss in variables.at_exit(error.__traceback__ if error is not None else None)[:1]:
             alarms.non_finite_loss(loss)
+    doubts.at_the_end(alarms)
     if run.recorder.writer is not None:
         alarms.weights_at_the_end()
     if error is None:
@@ -41,6 +42,9 @@ def finish(run: Run, alarms: Alarms, error: BaseException | None) -> None:
             if (output := reference()) is not None:
                 run.recorder.claim()
                 alarms.ended_by(output)
+    if not alarms.filed and (run.recorder.writer is not None or run.calls):
+        doubts.doubt(alarms, variables.refused(error.__traceback__))
+        doubts.at_the_end(alarms)
     recorder = run.recorder
     if recorder.writer is None and not run.calls:
         return  # nothing was trained: the parent says so

@@ -6,17 +6,18 @@ Then backward is never called, and what the graph knows must be read now.
 import math
 import sys
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..attach import FRAMES, watch_lookup, watch_method
-from ..autopsy import variables
+from ..attach import FRAMES, HERE, watch_lookup, watch_method
+from ..autopsy import doubts, variables
 from ..autopsy.incidents import Alarms
 from ..frames import is_user_code, user_place
 from ..run import Run
-from ..stats import detach, item, measurable
+from ..stats import detach, is_bad, item, measurable
 
 LOOKS = ("isnan", "isfinite", "isinf", "__float__", "tolist", "numpy")  # and item, and detach
 FUNCTIONS = ("isnan", "isfinite", "isinf")
@@ -50,12 +51,26 @@ def install(run: Run, alarms: Alarms) -> None:
             outputs = [output for reference in run.bad_outputs if (output := reference()) is not None]
             if not run.recorder.governor.whole:  # no hook has seen what the model returned
                 outputs = variables.bad_with_graph(frame)
+            elif not outputs:
+                doubts.doubt(alarms, variables.bad_with_graph(frame))
             for output in outputs:
                 alarms.bad_output(output)
 
+    def asked_about(tensor: Tensor) -> None:
+        if tensor.is_floating_point() and tensor.grad_fn is not None and measurable(tensor) and tensor.numel() > 1:
+            if run.recorder.governor.whole and _asked_by_user() and is_bad(tensor):
+                doubts.doubt(alarms, [tensor])
+
     guarded = guard("guards", looked_at)
+    asked = guard("guards", asked_about)
+
+    def ask(tensor: Tensor) -> None:
+        guarded(tensor)
+        if not run.stepping:
+            asked(tensor)
+
     for name in LOOKS:
-        watch_method(torch.Tensor, name, guarded)
+        watch_method(torch.Tensor, name, ask if name in FUNCTIONS else guarded)
     watch_method(torch.Tensor, "detach", guard("guards", partial(looked_at, waits=False)))
     run.reads = watch_method(torch.Tensor, "item", guarded)
     looked_up = guard("guards", function_looked_up)
@@ -68,3 +83,10 @@ def install(run: Run, alarms: Alarms) -> None:
     for name in FUNCTIONS:
         watch_lookup(torch, (name,), partial(read, name))
 
+
+def _asked_by_user() -> bool:
+    """Whether the innermost frame that is not ours is the user's: torch asks such things for itself, too."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(HERE):
+        frame = frame.f_back
+    return frame is not None and is_user_code(frame.f_code)
