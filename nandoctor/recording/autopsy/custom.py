@@ -16,7 +16,8 @@ from .values import Graph
 
 def is_custom(node: Any) -> bool:
     """Of a class that the program, or a package, wrote: not torch's own blocks."""
-    return isinstance(node, BackwardCFunction) and not type(node).__module__.startswith("torch.")
+    written = getattr(type(node), "_forward_cls", None)
+    return isinstance(node, BackwardCFunction) and not getattr(written, "__module__", "torch.").startswith("torch.")
 
 
 def told(incident: Incident, node: Any, graph: Graph, lines: LineMap) -> bool:

@@ -11,17 +11,20 @@ from torch import Tensor
 
 from ..stats import detach, item
 from .births import kind_of
+from .operations import MASKS
 from .values import Graph, order
 
 
 def doubt(alarms: Any, values: list[Tensor]) -> None:
     """The program asks whether something is finite, and this is not."""
-    value = next((value for value in values if value.grad_fn is not None and kind_of(value) != "-inf"), None)
+    value = next((value for value in values if value.grad_fn is not None), None)
     if value is None or alarms.doubted is not None or alarms.filed:
         return
     number = order(value.grad_fn)
     if number not in alarms.examined and number >= alarms.began[1]:
-        alarms.doubted = number, alarms.traced(value)
+        incident = alarms.traced(value)
+        if kind_of(value) != "-inf" or incident.op is not None and incident.op not in MASKS:
+            alarms.doubted = number, incident
 
 
 def settle(alarms: Any, loss: Tensor) -> None:
