@@ -9,7 +9,7 @@ from ..incident import Incident, Operand, Place
 from ..names import Layer, class_name
 from ..run import BadTensor, Birth, Run
 from ..stats import is_bad, item, word
-from . import custom, sources, ungraphed, variables, writes
+from . import custom, prepared, sources, ungraphed, variables, writes
 from .births import kind_of
 from .expressions import Born
 from .hazards import Hazard, first
@@ -123,7 +123,8 @@ class Origin:
     def from_data(self, incident: Incident, bad: BadTensor, made_at: Place | None = None) -> None:
         incident.phase, incident.method = "input", "batch"
         incident.tensor, incident.row, incident.index = bad.path, bad.row, bad.index
-        incident.kind, incident.place, incident.dtype = bad.kind, made_at or bad.place, bad.dtype
+        incident.kind, incident.dtype = bad.kind, bad.dtype
+        incident.place = made_at or prepared.line(self.lines.tape) or bad.place
         incident.source = bad.source
         incident.layer = incident.module = incident.op = None
 

@@ -81,6 +81,8 @@ class Search:
         kind = stem(node)[0]
         states = [self.state.get(below, UNKNOWN) for below, _ in node.next_functions if below is not None]
         given = [value for _, value in self.graph.outside(node) if value.is_floating_point() and value.numel()]
+        if kind in OVER_NOTHING and any(n is not None and 0 in (shape_of(n) or ()) for n, _ in node.next_functions):
+            return BAD
         if BAD in states or (kind not in MASKERS and any(self._of_value(node, value) == BAD for value in given)):
             return UNKNOWN if kind in HIDING else BAD
         if kind in MASKERS and _open(node):
@@ -200,6 +202,8 @@ DOMAIN = frozenset(
     Cosh Std Var StdMean VarMean LinalgEigh LinalgSvd LinalgInvEx LinalgDet LinalgCholeskyEx Lgamma Digamma
     Xlogy CtcLoss Cumprod Prod Norm LinalgVectorNorm MseLoss Logcumsumexp""".split()
 )
+# give NaN of no elements at all: the mean of a selection that is empty
+OVER_NOTHING = frozenset("Mean Std Var MseLoss SmoothL1Loss HuberLoss BinaryCrossEntropy NllLoss".split())
 # may leave a bad value out of their output
 HIDING = frozenset(
     "Where MaskedFill IndexPut NanToNum Index IndexSelect Gather Slice Select Clamp ClampMin ClampMax".split()

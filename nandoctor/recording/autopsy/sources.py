@@ -65,6 +65,15 @@ def only_leaving(module: nn.Module | None) -> tuple[str, Place] | None:
     return (op, place(file, line)) if op in LEAVING else None
 
 
+def only_leaving_in(file: str, function: str) -> Place | None:
+    """The only line in a function that can make such a value."""
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            lines = {line for op, _, line in _said(node, file) if op in LEAVING}
+            return place(file, lines.pop()) if len(lines) == 1 else None
+    return None
+
+
 def _in_classes(module: nn.Module | None) -> list[Said]:
     """What stands in the user's classes of a module."""
     found: list[Said] = []
