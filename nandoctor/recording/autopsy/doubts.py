@@ -5,14 +5,25 @@ its graph stands, and counts unless a finite loss is computed of it.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from ..incident import Incident
+from ..quiet import quiet
+from ..run import Call, sequence_number
 from ..stats import detach, item
 from .births import kind_of
 from .operations import MASKS
 from .values import Graph, order
+
+
+@dataclass
+class Doubt:
+    number: int  # of the node that holds the value
+    incident: Incident  # its birth
+    left_out: bool = False  # the model was called anew, and no backward between
 
 
 def doubt(alarms: Any, values: list[Tensor]) -> None:
@@ -22,29 +33,44 @@ def doubt(alarms: Any, values: list[Tensor]) -> None:
         return
     number = order(value.grad_fn)
     if number not in alarms.examined and number >= alarms.began[1]:
-        incident = alarms.traced(value)
+        incident = _traced(alarms, value)
         if kind_of(value) != "-inf" or incident.op is not None and incident.op not in MASKS:
-            alarms.doubted = number, incident
+            alarms.doubted = Doubt(number, incident)
 
 
 def settle(alarms: Any, loss: Tensor) -> None:
-    """backward was called: a finite loss that was computed of the value has masked it; another one left it out."""
+    """backward was called: a finite loss of the same batch has done without the value; one of another left it out."""
     if alarms.doubted is None:
         return
-    number, incident = alarms.doubted
+    held: Doubt = alarms.doubted
     alarms.doubted = None
     if not math.isfinite(_value(loss)):
         return  # the same birth, or an earlier one, is traced from the loss
-    if number not in {order(node) for node in Graph(loss.grad_fn).nodes}:
-        alarms.file(incident)
+    if held.left_out and held.number not in {order(node) for node in Graph(loss.grad_fn).nodes}:
+        alarms.file(held.incident)
 
 
 def at_the_end(alarms: Any) -> None:
     """No backward followed."""
     if alarms.doubted is not None and not alarms.filed:
         alarms.run.recorder.claim()
-        alarms.file(alarms.doubted[1])
+        alarms.file(alarms.doubted.incident)
     alarms.doubted = None
+
+
+def _traced(alarms: Any, value: Tensor) -> Incident:
+    """Not filed: what becomes of the value decides. The modules that run now have not ended."""
+    run, now = alarms.run, sequence_number()
+    alarms.lines.stop()
+    ended = run.calls
+    running = [Call(layer, number, start, now) for layer, start, number in run.thread.stack]
+    run.calls = [*running, *ended]  # outermost first
+    try:
+        with quiet():
+            incident: Incident = alarms.trace("loss", value, None)
+    finally:
+        run.calls = ended
+    return incident
 
 
 def _value(loss: Tensor) -> float:

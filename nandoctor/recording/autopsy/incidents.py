@@ -14,6 +14,7 @@ from ..run import Run, sequence_number
 from ..stats import is_bad, word
 from . import custom, doubts, ungraphed, variables
 from .births import kind_of
+from .doubts import Doubt
 from .graphs import Graphs
 from .linemap import LineMap
 from .origin import Origin
@@ -37,7 +38,7 @@ class Alarms:
         run.recorder.late = self.late_gradients
         self.filed = 0
         self.skipped = 0
-        self.doubted: tuple[int, Incident] | None = None  # a node, and where its bad value was born (autopsy/doubts.py)
+        self.doubted: Doubt | None = None
         self.drawn, self.looked = -1, 0  # backward calls when a batch was drawn last; looks at variables since
         self.examined: set[int] = set()  # graph nodes whose value was traced already
         self.watch = Watch(run, self.lines)
@@ -54,6 +55,8 @@ class Alarms:
                 self.non_finite_loss(loss)
         elif layer.began != self.run.recorder.batch:
             layer.began, layer.looked = self.run.recorder.batch, 0
+        if self.doubted is not None:
+            self.doubted.left_out = True  # another batch is on its way
         self.lines.model_called()
         self.watch.forward_begins()
 
@@ -125,7 +128,7 @@ class Alarms:
         self.examined.add(order(node))
         self.lines.stop()
         with quiet():
-            incident = self._trace("loss", loss, size)
+            incident = self.trace("loss", loss, size)
         self.file(incident)
 
     def bad_output(self, output: Tensor) -> None:
@@ -256,7 +259,7 @@ class Alarms:
             run.recorder.incident(incident)
 
     # --- from an alarm to a birth ----------------------------------------------------------------------------
-    def _trace(self, alarm: str, loss: Tensor, size: int | None) -> Incident:
+    def trace(self, alarm: str, loss: Tensor, size: int | None) -> Incident:
         seen = self.watch.birth_of(loss)
         if seen is not None:
             if seen.phase == "loss" and self.run.bad_data:  # a model was given what the program made of its data
@@ -294,12 +297,6 @@ class Alarms:
                 incident.unknown = text
             self.run.recorder.unseen(text)
         return incident
-
-    def traced(self, value: Tensor) -> Incident:
-        """Not filed: what becomes of the value decides."""
-        self.lines.stop()
-        with quiet():
-            return self._trace("loss", value, None)
 
     # --- filing ----------------------------------------------------------------------------------------------
     def _full(self) -> bool:
