@@ -197,7 +197,8 @@ class Alarms:
             incident = seen
         elif not self.origin.from_hazard(incident, self.graphs.hazards):
             self.origin.from_trail(incident, parameters)
-            custom.in_backward(incident, self.graphs.functions.get(self.graphs.size, []))
+            if run.recorder.governor.whole:
+                custom.in_backward(incident, self.graphs.functions.get(self.graphs.size, []))
         self.file(incident)
 
     def update(self, name: str, kind: str | None, parameter: Tensor, optimizer: str) -> None:
