@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..frames import user_place
+from ..incident import Incident
 from ..names import Layer
 from ..nested import tensors
 from ..run import Birth, parameters_of
@@ -37,3 +38,12 @@ def kind_of(value: Tensor) -> str:
     if math.isnan(low):
         return "nan"
     return "inf" if high == math.inf else "-inf"
+
+
+def weight(incident: Incident, name: str, kind: str | None, parameter: Tensor) -> None:
+    """A parameter that an update has made bad."""
+    incident.layer, incident.module, incident.tensor = name.rpartition(".")[0], kind, name
+    incident.kind, incident.dtype = kind_of(parameter), word(parameter.dtype)
+    incident.operands = [describe("weight", parameter)]
+    if parameter.grad is not None:
+        incident.operands.append(describe("gradient", parameter.grad))

@@ -13,13 +13,13 @@ from ..quiet import quiet
 from ..run import Run, sequence_number
 from ..stats import is_bad, word
 from . import custom, doubts, ungraphed, variables
-from .births import kind_of
+from .births import kind_of, weight
 from .doubts import Doubt
 from .graphs import Graphs
 from .linemap import LineMap
 from .origin import Origin
 from .search import Search
-from .values import Graph, describe, order
+from .values import Graph, order
 from .watch import Watch
 
 MAX_INCIDENTS = 12  # that count; everything after the first is consequence, but a guard may skip some batches
@@ -206,12 +206,8 @@ class Alarms:
         if self._full():
             return
         incident = self.run.incident("weight", phase="optimizer", op=optimizer, method="weights")
-        incident.layer, incident.module, incident.tensor = name.rpartition(".")[0], kind, name
         incident.place, incident.writer = user_place(), "optimizer"
-        incident.kind, incident.dtype = kind_of(parameter), word(parameter.dtype)
-        incident.operands = [describe("weight", parameter)]
-        if parameter.grad is not None:
-            incident.operands.append(describe("gradient", parameter.grad))
+        weight(incident, name, kind, parameter)
         self.file(incident)
 
     def foreign_weight(self, name: str, kind: str | None, parameter: Tensor) -> None:
@@ -293,10 +289,7 @@ class Alarms:
             incident.phase = "loss"
             incident.unknown = "the graph does not hold the values that would show where it was born"
         if graph.hooked:
-            text = f"{graph.hooked} saved tensors belong to checkpointed blocks and were not unpacked"
-            if incident.op is None and incident.phase not in ("input", "weights") and incident.layer is None:
-                incident.unknown = text
-            self.run.recorder.unseen(text)
+            self.run.recorder.unseen(ungraphed.left_packed(incident, graph))
         return incident
 
     # --- filing ----------------------------------------------------------------------------------------------

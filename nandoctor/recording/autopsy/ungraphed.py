@@ -134,3 +134,11 @@ def bad_buffer(origin: Any) -> tuple[str, str | None, Tensor] | None:
                 if known is None or known[0]() is not value or not isinstance(known[1], Entry):
                     return model.prefixed(f"{path}.{name}" if path else name), class_name(module), value
     return None
+
+
+def left_packed(incident: Incident, graph: Graph) -> str:
+    """What checkpointed blocks saved is never unpacked: that would run the user's forward again."""
+    text = f"{graph.hooked} saved tensors belong to checkpointed blocks and were not unpacked"
+    if incident.op is None and incident.phase not in ("input", "weights") and incident.layer is None:
+        incident.unknown = text
+    return text

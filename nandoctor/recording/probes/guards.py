@@ -66,8 +66,7 @@ def install(run: Run, alarms: Alarms) -> None:
 
     def ask(tensor: Tensor) -> None:
         guarded(tensor)
-        if not run.stepping:
-            asked(tensor)
+        asked(tensor)
 
     for name in LOOKS:
         watch_method(torch.Tensor, name, ask if name in FUNCTIONS else guarded)
