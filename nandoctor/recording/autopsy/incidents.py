@@ -271,9 +271,7 @@ class Alarms:
         if graph.hooked and found is not None and not found.certain:
             found = None  # what it was given lies in a checkpointed block
         incident = self.run.incident(alarm, kind=kind_of(loss), dtype=word(loss.dtype))
-        bad, birth = self.origin.bad_parameters(), self.origin.first_birth()
-        if bad is None and (found is None or found.kind == "outside"):
-            bad = ungraphed.bad_buffer(self.origin)
+        bad, birth = ungraphed.bad_state(self.origin, found), self.origin.first_birth()
         if bad is None and (found is None or found.kind == "operation" and not found.certain):
             if ungraphed.repeated(self.origin, incident, graph):
                 return incident

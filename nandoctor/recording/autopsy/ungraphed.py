@@ -121,6 +121,12 @@ def repeated(origin: Any, incident: Incident, graph: Graph) -> bool:
     return True
 
 
+def bad_state(origin: Any, found: Found | None) -> tuple[str, str | None, Tensor] | None:
+    """A parameter that is bad; a buffer, where the graph knows no operation that bore the value."""
+    bad: tuple[str, str | None, Tensor] | None = origin.bad_parameters()
+    return bad_buffer(origin) if bad is None and (found is None or found.kind == "outside") else bad
+
+
 def bad_buffer(origin: Any) -> tuple[str, str | None, Tensor] | None:
     """A buffer that holds NaN and that the model itself does not write: somebody else did. Masks hold -inf."""
     names, makers = origin.run.names, origin.lines.tape.makers
