@@ -15,6 +15,7 @@ from ..frames import user_place
 from ..incident import Place
 from ..run import Run
 from ..stats import detach, local, norms, plain
+from .roster import Roster
 from .thin import Thin
 from .weights import SAMPLE, Watched, Weights
 
@@ -26,17 +27,11 @@ class Optimizers:
     def __init__(self, run: Run, alarms: Alarms, weights: Weights) -> None:
         self.run, self.alarms, self.weights = run, alarms, weights
         self.thin = Thin(run, weights)
-        self.numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self.groups: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()  # subjects of their rates
-        self.said: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # hyperparameters as last noted
-        self.seen = 0
+        self.roster = Roster(run.recorder.governor)
         self.stepped = 0  # steps that were seen, for GradScaler.step
         self.gradients_finite = True
         # backwards when it last stepped, and its thread, as long as the gradients that it used stand there
         self.used: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
-        self.last_norm: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
-        self.places: weakref.WeakKeyDictionary[Any, Place] = weakref.WeakKeyDictionary()  # the user's step() line
-        self.stale: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # steps in a row
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not with_closure(args, kwargs):
@@ -71,8 +66,8 @@ class Optimizers:
             self._gradients(optimizer, watched)
         self._rates(optimizer)
         run.unchecked = None
-        if optimizer not in self.places:
-            self.places[optimizer] = user_place()
+        known = self.roster.of(optimizer)
+        known.place = known.place or user_place()
         was_bad = self.weights.bad_after_step
         broken = self.weights.after(optimizer, watched)
         if broken and self.gradients_finite and not was_bad and run.loss_finite:
@@ -87,13 +82,13 @@ class Optimizers:
 
     def _rates(self, optimizer: torch.optim.Optimizer) -> None:
         recorder = self.run.recorder
-        subjects = self.groups.get(optimizer, [])
-        if len(subjects) != len(optimizer.param_groups):
-            number = self.number(optimizer)
-            subjects = self.groups[optimizer] = [
-                recorder.subject(f"{number}.{place}", "optimizer") for place in range(len(optimizer.param_groups))
+        known = self.roster.of(optimizer)
+        if len(known.rates) != len(optimizer.param_groups):
+            known.rates = [
+                recorder.subject(f"{known.number}.{place}", "optimizer")
+                for place in range(len(optimizer.param_groups))
             ]
-        for subject, group in zip(subjects, optimizer.param_groups, strict=True):
+        for subject, group in zip(known.rates, optimizer.param_groups, strict=True):
             lr = group.get("lr")
             if lr is not None:
                 recorder.value("learning_rate", subject, float(lr))
@@ -102,29 +97,33 @@ class Optimizers:
         """All that is read of the gradients at a step that is not recorded whole; False where it takes more."""
         if getattr(optimizer, "grad_scale", None) is not None:
             return False
-        total = self.thin.gradients(optimizer, self.number(optimizer))
+        known = self.roster.of(optimizer)
+        if known.plan is None or known.plan.version != self.weights.version:
+            known.plan = self.thin.plan(optimizer, known.number)
+        total = self.thin.gradients(optimizer, known.plan) if known.plan is not None else math.nan
         if total is not None and not math.isfinite(total):
             return False
         self.gradients_finite = True  # as far as is known: recorder.late tells of those on an accelerator
         if total is not None:
-            self.last_norm[optimizer] = total
+            known.norm = total
             self.run.recorder.governor.gradient(total)
         return True
 
     def made_late(self, parameter: Tensor) -> tuple[str, Place] | None:
         """The optimizer whose last step can have made this weight bad, although its gradients were finite."""
-        for optimizer in self.numbers:
+        for optimizer, known in self.roster.alive():
             for group in optimizer.param_groups:
                 if any(p is parameter for p in group["params"]):
-                    if can_make(optimizer, group, parameter, self.last_norm.get(optimizer, 0.0)):
-                        return type(optimizer).__name__, self.places.get(optimizer, Place())
+                    if can_make(optimizer, group, parameter, known.norm):
+                        return type(optimizer).__name__, known.place or Place()
         return None
 
     def thinned(self, whole: bool) -> None:
         """The steps to come are recorded whole, or the last one was: what was kept of a step is not of the next."""
         if not whole:
             self.used.clear()
-            self.stale.clear()
+            for known in self.roster:
+                known.stale = 0
             self.weights.forget()
 
     def ends(self, skipped: bool = False) -> None:
@@ -169,21 +168,16 @@ class Optimizers:
                 self.used.pop(optimizer, None)
 
     def _never_cleared(self, optimizer: torch.optim.Optimizer) -> None:
-        run = self.run
+        run, known = self.run, self.roster.of(optimizer)
         if self.used.get(optimizer, (run.recorder.batch, 0))[0] == run.recorder.batch:
-            self.stale[optimizer] = 0
+            known.stale = 0
             return
-        self.stale[optimizer] = self.stale.get(optimizer, 0) + 1
-        subject = run.recorder.subject(f"{self.number(optimizer)}", "optimizer")
-        run.recorder.value("stale_gradient", subject, float(self.stale[optimizer]))
+        known.stale += 1
+        subject = run.recorder.subject(f"{known.number}", "optimizer")
+        run.recorder.value("stale_gradient", subject, float(known.stale))
 
     def number(self, optimizer: torch.optim.Optimizer) -> int:
-        number = self.numbers.get(optimizer)
-        if number is None:
-            number = self.numbers[optimizer] = self.seen
-            self.seen += 1
-            self.run.recorder.governor.optimizers = self.seen
-        return number
+        return self.roster.of(optimizer).number
 
     def _describe(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
         names = iter(watched)
@@ -194,10 +188,11 @@ class Optimizers:
             }
             described["parameters"] = [next(names).name for _ in group["params"]]
             groups.append(described)
-        if self.said.get(optimizer) != groups:
-            self.said[optimizer] = groups
+        known = self.roster.of(optimizer)
+        if known.said != groups:
+            known.said = groups
             self.run.recorder.note(
-                "optimizer", id=self.number(optimizer), name=type(optimizer).__name__,
+                "optimizer", id=known.number, name=type(optimizer).__name__,
                 **{"class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"},
                 step=self.run.recorder.step,
                 groups=[

@@ -1,9 +1,7 @@
 """What is read at a step that is not recorded whole: the norms of all gradients, in one go."""
 
 import math
-import weakref
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, ROW, SCALED
 from ..run import Run
 from ..stats import away, kernel, local, norms, plain
-from .weights import Watched, Weights
+from .weights import Weights
 
 GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
 UNWANTED = 255  # kind of a row that kernel.norm_rows leaves out
@@ -21,7 +19,7 @@ UNWANTED = 255  # kind of a row that kernel.norm_rows leaves out
 class Plan:
     """What does not change of the rows of an optimizer's gradients."""
 
-    members: list[Watched]
+    version: int  # of what is known of the parameters (probes/weights.py)
     rows: list[tuple[int, int, bool]]  # for each parameter: subject, shape, is it wanted?
     total: int  # subject of the gradient norm
     readable: bool  # by one kernel
@@ -32,28 +30,21 @@ class Plan:
 class Thin:
     def __init__(self, run: Run, weights: Weights) -> None:
         self.run, self.weights = run, weights
-        self.plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()  # by optimizer
 
-    def gradients(self, optimizer: torch.optim.Optimizer, number: int) -> float | None:
+    def gradients(self, optimizer: torch.optim.Optimizer, plan: Plan) -> float | None:
         """Rows of the gradients' norms and of their total, which is returned; NaN where plain kernels cannot read them.
 
         None where they are on an accelerator: they arrive with the next step.
         """
-        entry, groups = self.weights.known.get(optimizer), optimizer.param_groups
+        run, groups = self.run, optimizer.param_groups
         parameters = groups[0]["params"] if len(groups) == 1 else [p for group in groups for p in group["params"]]
-        if entry is None or len(parameters) != len(entry[1]):
-            return math.nan
-        plan = self.plans.get(optimizer)
-        if plan is None or plan.members is not entry[1]:
-            plan = self.plans[optimizer] = self._plan(entry[1], number)
-        if not plan.readable:
+        if len(parameters) != len(plan.rows) or not plan.readable:
             return math.nan
         if kernel is not None:
-            read = kernel.norm_rows(
-                plan.template, self.run.recorder.step, self._flags(), parameters, Tensor, torch.float32
-            )
+            flags = self._flags() if run.clipped or run.scale is not None else NORM_ONLY
+            read = kernel.norm_rows(plan.template, run.recorder.step, flags, parameters, Tensor, torch.float32)
             if read is not None:
-                self.run.recorder.packed(read[0])
+                run.recorder.packed(read[0])
                 return read[1]
         found = [(row, grad) for row, p in zip(plan.rows, parameters, strict=True) if (grad := p.grad) is not None]
         rows = [row for row, _ in found]
@@ -96,13 +87,17 @@ class Thin:
         recorder.value("gradient_norm", total_of, total)
         return total
 
-    def _plan(self, watched: list[Watched], number: int) -> Plan:
-        recorder = self.run.recorder
+    def plan(self, optimizer: torch.optim.Optimizer, number: int) -> Plan | None:
+        """None where no step of it has been recorded whole."""
+        recorder, entry = self.run.recorder, self.weights.known.get(optimizer)
+        if entry is None:
+            return None
+        watched = entry[1]
         held = [local(w.parameter) for w in watched]
         rows = [(w.weight, recorder.shape(p.shape), w.wanted) for w, p in zip(watched, held, strict=True)]
         total = recorder.subject(f"{number}", "optimizer")
         return Plan(
-            members=watched,
+            version=self.weights.version,
             rows=rows,
             total=total,
             readable=all(p.dtype is torch.float32 for p in held),

@@ -49,6 +49,7 @@ class Weights:
     known: "weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], list[Watched]]]" = field(
         default_factory=weakref.WeakKeyDictionary
     )  # by optimizer
+    version: int = 0  # of `known`
     bad_after_step: bool = False
     taken: list[Samples] = field(default_factory=list)  # of the weights before the step that runs, one for each device
     left: "weakref.WeakKeyDictionary[Any, list[Samples]]" = field(
@@ -65,6 +66,7 @@ class Weights:
         key = tuple(id(p) for p in parameters)
         entry = self.known.get(optimizer)
         if entry is None or entry[0] != key:
+            self.version += 1
             entry = self.known[optimizer] = (key, [self._watch(p, n) for n, p in enumerate(parameters)])
         return entry[1]
 
