@@ -23,7 +23,7 @@ from ..evidence import DeadLayer, Evidence
 from ..evidence.units import APART, MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
-from .course import LITTLE, learned, learned_little, readable, said
+from .course import LITTLE, learned, learned_little, no_better_than_constant, readable, said, unmixed
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
 from .remedies import monash_stability, nan_guide, papers, stability_guide
@@ -64,9 +64,15 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(-1.5, f"gradients of {depth.smallest_layer} are {depth.ratio:.2g} of the largest layer's"))
     if stuck_hot(e):
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
-    if worst.at_first is not None and worst.at_first < MOST and dead_share(worst) >= MANY:
+    grew = worst.at_first is not None and worst.at_first < MOST
+    if grew and dead_share(worst) >= MANY and _stands(e):  # what learns may do without units that it does not need
         text = f"{percent(round(worst.at_first, 2))} of them were silent in the first batch: training killed the others"
         clues.append(clue(1.0, text, worst.at_first, MOST, layer=worst.layer))
+    if unmixed(e):
+        clues.append(clue(-4.0, "batches are not mixed: units of the classes that are not there fall silent"))
+    elif grew and dead_share(worst) < NEARLY_ALL and no_better_than_constant(e):
+        text_alive = f"{worst.units - round(worst.silent * worst.units)} units fire, and tell nothing of the targets either"
+        clues.append(clue(-1.5, text_alive))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
 
@@ -98,6 +104,11 @@ def _unmoved(e: Evidence, share: float) -> Answer:
     """Matrices of no module: ReLUs stand between them, and what is behind one that never fires gets no gradient."""
     text = f"{percent(round(share, 2))} of the weights never get a gradient, and the graph has ReLUs"
     return weigh(PRIOR, [clue(2.5, text, share, MOST), *_course(e), *outranked(e), *from_the_start(e)], f"{text}.")
+
+
+def _stands(e: Evidence) -> bool:
+    course = readable(e)
+    return course is None or course.stalled >= LONG or learned_little(e)
 
 
 def _silent(dead: DeadLayer) -> bool:

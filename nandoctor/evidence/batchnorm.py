@@ -17,8 +17,8 @@ class BatchNorm:
     fewest: int  # values per channel in the smallest training batch, E8
     step: int
     layer: str
-    usual: int  # median over all training batches
-    most: int  # in the largest training batch
+    usual: int  # median over all training batches of that layer
+    most: int  # in its largest training batch
     collapse: float | None = None  # rms of the gradient behind a BatchNorm layer / at it: the least of all layers
     collapse_layer: str | None = None
 
@@ -30,13 +30,14 @@ def gather(trace: Trace) -> BatchNorm | None:
         return None
     least = rows[int(np.argmin(rows["value"]))]
     subject = trace.subjects.get(int(least["subject"]))
+    own = rows["value"][rows["subject"] == least["subject"]]  # after a flattening a layer sees rows, and no pixels
     collapse, layer = _collapse(trace)
     return BatchNorm(
         fewest=int(np.clip(least["value"], 0, 2**53)),
         step=int(least["step"]),
         layer=subject.name if subject else "",
-        usual=int(np.clip(np.median(rows["value"]), 0, 2**53)),
-        most=int(np.clip(rows["value"].max(), 0, 2**53)),
+        usual=int(np.clip(np.median(own), 0, 2**53)),
+        most=int(np.clip(own.max(), 0, 2**53)),
         collapse=collapse,
         collapse_layer=layer,
     )
