@@ -13,6 +13,7 @@ from . import (
     denominator,
     depth,
     dynamics,
+    exchanged,
     first_bad,
     fit,
     flips,
@@ -44,6 +45,7 @@ from .data import Data
 from .denominator import Denominator
 from .depth import Depth
 from .dynamics import Dynamics
+from .exchanged import Exchanged
 from .first_bad import Bad, Incidents, Operand
 from .fit import Fit
 from .flips import Flip
@@ -83,6 +85,7 @@ __all__ = [
     "Desync",
     "Dynamics",
     "Evidence",
+    "Exchanged",
     "Fit",
     "Flip",
     "Flow",
@@ -141,6 +144,7 @@ class Evidence:
     leap: Leap | None = None
     turns: Turns | None = None
     spread: Spread | None = None
+    exchanged: Exchanged | None = None
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -190,5 +194,6 @@ def gather(trace: Trace) -> Evidence:
         leap=leap.gather(trace, losses),
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
+        exchanged=exchanged.gather(trace),
         treated=treated.gather(trace),
     )

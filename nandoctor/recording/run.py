@@ -89,7 +89,8 @@ class Run:
     loader_seen: bool = False  # batches come from a DataLoader: all their tensors are known
     nothing_evaluated: bool = False  # the last root call returned empty tensors: a mean over nothing is nobody's fault
     bad_outputs: list["weakref.ref[Tensor]"] = field(default_factory=list)  # of root modules, since the last backward
-    outputs: list[tuple[int, Tensor, int]] = field(default_factory=list)  # probes/by_hand.py
+    outputs: list[tuple[int, Tensor, int, int]] = field(default_factory=list)  # probes/by_hand.py
+    answered: int = 0  # calls of models whose outputs were kept
     last_output: tuple[Any, bool] = (None, False)  # weak reference to the leaf output measured last; was it bad
     flags: dict[int, bool] = field(default_factory=dict)  # graph node of a leaf module's output -> it is bad
     trail: list[Reached] = field(default_factory=list)  # gradients in the order of this backward

@@ -17,7 +17,7 @@ from ..looks import looking
 from ..run import Run
 from ..stats import detach, is_countable, is_plain_float
 
-KEPT = 4  # outputs: a model may return several
+KEPT = 6  # outputs: a model may return several, and be called for several
 FEW = 4  # elements below which a constant answer says nothing
 ROUNDING = 1e-3  # of a probability
 SMALL = 1_000_000  # elements that are worth holding on to
@@ -31,13 +31,14 @@ def remember(run: Run, returned: list[Tensor]) -> None:
         return
     for tensor in returned:
         if tensor.grad_fn is not None and is_plain_float(tensor) and tensor.numel() <= SMALL:
-            run.outputs.append((_source(tensor.grad_fn), detach(tensor), tensor._version))
+            run.outputs.append((source(tensor.grad_fn), detach(tensor), tensor._version, run.answered))
+    run.answered += 1
     del run.outputs[:-KEPT]
 
 
 def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """(node, output, target) of every squared or absolute difference between an output of the model and a constant."""
-    known = {number: kept for number, kept, version in run.outputs if kept._version == version}
+    known = {number: kept for number, kept, version, _ in run.outputs if kept._version == version}
     for node in nodes:
         difference = _difference(node)
         below = node.next_functions[0][0] if difference is not None else None
@@ -46,7 +47,7 @@ def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]
         sides = [side for side, _ in below.next_functions]
         if len(sides) != 2 or (sides[0] is None) == (sides[1] is None) or getattr(below, "_saved_alpha", 1) != 1:
             continue
-        given = known.get(_source(sides[0] or sides[1]))
+        given = known.get(source(sides[0] or sides[1]))
         if given is None or given.numel() != difference.numel():
             continue  # computed further, or broadcast against the target
         given, difference = given.reshape(difference.shape), detach(difference)
@@ -86,7 +87,7 @@ def _difference(node: Any) -> Tensor | None:
     return value
 
 
-def _source(node: Any) -> int:
+def source(node: Any) -> int:
     """The node that computed the values: squeezing and viewing keep them in order."""
     while node.name() in SAME_ORDER and node.next_functions and node.next_functions[0][0] is not None:
         node = node.next_functions[0][0]

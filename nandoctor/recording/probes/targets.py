@@ -13,7 +13,7 @@ from ..autopsy.values import packed, unpacked
 from ..looks import looking
 from ..run import Run
 from ..stats import detach, is_countable, is_plain_float, item, measure
-from . import by_hand
+from . import by_hand, exchanged
 from .labels import near
 
 PAIRS = {  # node -> whether what it saved as `self` are logits
@@ -38,6 +38,7 @@ def look(run: Run, loss: Tensor) -> None:
     nodes = list(near(loss.grad_fn))
     whole = set(_alone(loss.grad_fn)) if looking(recorder) else set()
     if looking(recorder):
+        exchanged.look(run, loss)
         _by_hand(run, nodes, whole)
     for node in nodes:
         name = node.name()

@@ -1,0 +1,49 @@
+"""Whether the model's answers belong to their samples, whatever the loss is: it was computed again with the answers of
+a batch exchanged among its samples.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..trace.trace import Rows, Trace
+from .sizes import LARGEST
+
+FEW = 8  # looks: four exchanges each
+LATE = 12  # looks that say how it ended
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """For a squared error `tie` is the correlation of answers and targets; for others what plays its part."""
+
+    looks: int
+    tie: float  # at the last looks: rise of the loss by an exchange / its spread over exchanges / root of the samples
+    certain: float  # that rise in its own standard errors
+    step: int  # of the last look
+
+
+def gather(trace: Trace) -> Exchanged | None:
+    """Of several calls of models in one step the one whose answers matter most."""
+    rows = trace.rows("exchanged")
+    sound = np.isfinite(rows["value"]) & np.isfinite(rows["divisor"]) & (rows["of"] > 1)
+    rows = rows[sound & (rows["of"] < LARGEST)]
+    found = [_of(rows[rows["subject"] == subject]) for subject in np.unique(rows["subject"])]
+    return max((each for each in found if each is not None), key=lambda each: each.tie, default=None)
+
+
+def _of(rows: Rows) -> Exchanged | None:
+    if len(rows) < FEW:
+        return None
+    late = rows[-LATE:]
+    spread = math.sqrt(float((late["divisor"] ** 2).mean()))
+    if not 0 < spread < math.inf:
+        return None
+    rise = float(late["value"].mean()) / spread
+    return Exchanged(
+        looks=len(rows),
+        tie=rise / math.sqrt(float(late["of"].mean()) - 1),
+        certain=rise * math.sqrt(len(late)),
+        step=int(rows["step"][-1]),
+    )
