@@ -13,6 +13,9 @@ SIGMAS = 2.0  # standard errors of what a constant answer costs
 NEVER = 0.9  # nor was it ever better by a tenth
 MUCH = 0.5  # better than a constant answer by half of its error: whatever the first batches happened to cost
 AT_REST, RESTS = 1e-3, 0.7  # of the first gradient; of the run: what goes on learning has gradients
+UNTIED = 0.17  # correlation that explains 3 %, as CONSTANT
+BY_CHANCE = 4.0  # standard errors: hard data tie answers to targets loosely, and surely
+LONG_ENOUGH = 100  # steps: large models need as many to learn how frequent each answer is
 HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
@@ -47,8 +50,22 @@ def unmixed(e: Evidence) -> bool:
     return e.data is not None and e.data.mixed is not None and e.data.mixed <= UNMIXED
 
 
+def answers_tell_nothing(e: Evidence) -> bool:
+    """The loss, whichever it is, stays what it was when the answers of a batch are exchanged among its samples."""
+    found = e.exchanged
+    if found is None or found.since or e.steps < LONG_ENOUGH or plays(e):
+        return False
+    if (e.optimizer is not None and e.optimizer.optimizers > 1) or (e.data is not None and e.data.targets_move):
+        return False
+    if e.fit is not None and e.fit.end < NEVER:  # no better than a constant answer is asked of both
+        return False
+    return found.tie < UNTIED and found.certain < BY_CHANCE
+
+
 def no_better_than_constant(e: Evidence) -> bool:
     """One answer for every sample would have done as well, at the end and at any time before (E34)."""
+    if answers_tell_nothing(e):
+        return True
     fit = e.fit
     return fit is not None and fit.end >= min(CONSTANT, max(NEVER, 1 - SIGMAS * fit.noise)) and fit.best >= NEVER
 
@@ -77,7 +94,7 @@ def learned(e: Evidence) -> float | None:
 
 def learned_nothing(e: Evidence) -> bool:
     won = learned(e)
-    return won is not None and (won < NOTHING or no_better_than_constant(e))
+    return answers_tell_nothing(e) or (won is not None and (won < NOTHING or no_better_than_constant(e)))
 
 
 def comes_to_rest(e: Evidence) -> bool:
@@ -91,7 +108,7 @@ def comes_to_rest(e: Evidence) -> bool:
 
 def learned_little(e: Evidence) -> bool:
     won, beyond = learned(e), beyond_chance(e)
-    if comes_to_rest(e):
+    if comes_to_rest(e) or answers_tell_nothing(e):
         return True
     if won is None or (beyond is not None and beyond >= MUCH):
         return False

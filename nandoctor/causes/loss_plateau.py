@@ -27,6 +27,8 @@ from .course import (
     CONSTANT,
     LITTLE,
     NOTHING,
+    UNTIED,
+    answers_tell_nothing,
     learned,
     learned_little,
     no_better_than_constant,
@@ -77,7 +79,14 @@ def judge(e: Evidence) -> Answer:
     if e.trained is not None and e.trained.idle and not failed(e) and e.steps >= SOON and stands:
         what = f"{e.trained.idle[0]} is trained with others, and none of its parameters ever moved"
         return Verdict(IDLE, f"A model that stays as it was: {what}.", (Fact(what, 0.0),))
-    if failed(e) or course is None or won is None:
+    if failed(e):
+        return None
+    if answers_tell_nothing(e) and e.exchanged is not None:
+        what = "the loss stays what it was when the answers of a batch are exchanged among its samples"
+        clues = [clue(3.0, f"{what}: they tell nothing of the targets", e.exchanged.tie, UNTIED)]
+        clues += [*_why(e), *_against(e), *outranked(e), *from_the_start(e)]
+        return weigh(PRIOR, clues, f"Nothing learned: {said(e.course) if e.course else what}.")
+    if course is None or won is None:
         return None
     clues = [*_course(e, course, won)]
     why = _why(e)

@@ -194,6 +194,6 @@ def gather(trace: Trace) -> Evidence:
         leap=leap.gather(trace, losses),
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
-        exchanged=exchanged.gather(trace),
+        exchanged=exchanged.gather(trace, losses),
         treated=treated.gather(trace),
     )

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.trace import Rows, Trace
+from .series import Series
 from .sizes import LARGEST
 
 FEW = 8  # looks: four exchanges each
 LATE = 12  # looks that say how it ended
+AROUND = 20  # losses whose mean is a level
+SIGMAS = 3.0  # its standard errors
+A_TENTH = 0.1  # of the way until then
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,19 @@ class Exchanged:
     tie: float  # at the last looks: rise of the loss by an exchange / its spread over exchanges / root of the samples
     certain: float  # that rise in its own standard errors
     step: int  # of the last look
+    since: bool  # the loss fell further after it, by more than chance: what was learned then was not looked at
 
 
-def gather(trace: Trace) -> Exchanged | None:
+def gather(trace: Trace, losses: Series) -> Exchanged | None:
     """Of several calls of models in one step the one whose answers matter most."""
     rows = trace.rows("exchanged")
     sound = np.isfinite(rows["value"]) & np.isfinite(rows["divisor"]) & (rows["of"] > 1)
     rows = rows[sound & (rows["of"] < LARGEST)]
-    found = [_of(rows[rows["subject"] == subject]) for subject in np.unique(rows["subject"])]
+    found = [_of(rows[rows["subject"] == subject], losses) for subject in np.unique(rows["subject"])]
     return max((each for each in found if each is not None), key=lambda each: each.tie, default=None)
 
 
-def _of(rows: Rows) -> Exchanged | None:
+def _of(rows: Rows, losses: Series) -> Exchanged | None:
     if len(rows) < FEW:
         return None
     late = rows[-LATE:]
@@ -46,4 +51,15 @@ def _of(rows: Rows) -> Exchanged | None:
         tie=rise / math.sqrt(float(late["of"].mean()) - 1),
         certain=rise * math.sqrt(len(late)),
         step=int(rows["step"][-1]),
+        since=_fell(losses, int(rows["step"][-1])),
     )
+
+
+def _fell(losses: Series, step: int) -> bool:
+    values = losses.values[np.isfinite(losses.values)]
+    then, last = losses.between(step - AROUND, step + 1).values, values[-AROUND:]
+    if len(then) < 2 or len(last) < 2 or not np.isfinite(then).all():
+        return True
+    chance = SIGMAS * math.sqrt(float(then.var()) / len(then) + float(last.var()) / len(last))
+    way = max(0.0, float(values[0]) - float(then.mean()))
+    return float(then.mean() - last.mean()) > max(chance, A_TENTH * way)
