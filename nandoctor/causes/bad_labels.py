@@ -71,6 +71,9 @@ def judge(e: Evidence) -> Answer:
         step, low = data.wrapped_labels
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
+    if e.least_count is not None:
+        what = f"the targets of a Poisson likelihood go down to {num(e.least_count)}: no count does, and the loss has no floor"
+        return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, e.least_count, 0),))
     if data is not None and data.outside is not None and no_probability(e):
         step, loss, low, high = data.outside
         what = f"the targets of {loss} span {num(low)} to {num(high)}, which are no probabilities"

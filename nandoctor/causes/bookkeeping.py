@@ -43,5 +43,7 @@ def from_the_start(e: Evidence) -> list[Clue]:
     for cause in (data_outlier.CAUSE, bad_initialization.CAUSE, batchnorm_tiny_batch.CAUSE):
         answer = cause.judge(e)
         if isinstance(answer, Verdict) and answer.confidence >= LIKELY:
-            found.append(clue(CONSEQUENCE, f"{cause.id} was there from the start: {answer.evidence[0].fact}"))
+            zeros = cause is bad_initialization.CAUSE and e.weights is not None and e.weights.zero_stays is not None
+            weight = OUTRANKED if zeros else CONSEQUENCE  # zeros that stay zeros are seen as such
+            found.append(clue(weight, f"{cause.id} was there from the start: {answer.evidence[0].fact}"))
     return found

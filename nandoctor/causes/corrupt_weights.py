@@ -28,6 +28,7 @@ from .wording import num
 
 CERTAIN = 0.95  # the writer was seen
 SEEN = 0.9  # what was written is finite, and far from what stood there
+LOST = 0.8  # the write itself was not seen
 UNDONE, AGAIN = 0.85, 2  # once may be a pruning, after which it gets better than before
 MANY_TIMES = 5.0  # weight clipping, averaging and decay by hand change a norm by less than itself
 SOON = 10  # steps from the write to the failure
@@ -39,7 +40,7 @@ NEAR = 1  # steps between a foreign write and the failure
 def judge(e: Evidence) -> Answer:
     bad, weights = e.bad, e.weights
     if bad is None:
-        return _thrown_off(e) or _loaded(e) or _undone(e)
+        return _thrown_off(e) or _loaded(e) or _undone(e) or _forgotten(e)
     if bad.phase == "input":
         return None
     thrown = _thrown_off(e) or (_loaded(e) if bad.writer is None else None)
@@ -87,6 +88,19 @@ def _loaded(e: Evidence) -> Answer:
     step, call = loads[-1]
     what = f"the loss jumped {num(loss.jump_at_onset)}-fold as soon as {call} had been called"
     return Verdict(SEEN, f"At step {step} {what}.", (Fact(what, loss.jump_at_onset, FAR, step),))
+
+
+def _forgotten(e: Evidence) -> Answer:
+    """No write was seen, for weights are not looked at at every step. But no update like those before it undoes all of
+    them, and no batch stays: a model that answers as an untrained one does has lost what it knew. Other data make one
+    that was sure of its answers dearer than that.
+    """
+    found = e.forgotten
+    if found is None or e.steps <= 0:
+        return None
+    what = f"the loss went from {num(found.before)} to {num(found.after)} between two steps, where it began "
+    what += f"({num(found.start)}), after an ordinary update"
+    return Verdict(LOST, f"At step {found.step} {what}.", (Fact(what, found.after, found.start, found.step),))
 
 
 def _undone(e: Evidence) -> Answer:

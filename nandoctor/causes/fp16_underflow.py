@@ -102,7 +102,8 @@ def _course(e: Evidence) -> list[Clue]:
     beyond = beyond_chance(e)
     if learned_little(e) or (beyond is not None and beyond < LITTLE and won < MUCH):  # it learned the mean, not more
         return [clue(1.0, said(course), won, LITTLE)]
-    return [clue(-1.0 if won < MUCH else -4.0, f"it learns: {said(course)}")]
+    floorless = won > 1  # a loss that goes below 0 has no level that shares of it could tell of
+    return [clue(-1.0 if won < MUCH or floorless else -4.0, f"it learns: {said(course)}")]
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

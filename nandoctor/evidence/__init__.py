@@ -7,6 +7,7 @@ from . import (
     accumulation,
     activations,
     batchnorm,
+    counts,
     course,
     crash,
     data,
@@ -52,7 +53,7 @@ from .flips import Flip
 from .flow import Flow
 from .gradients import Gradients
 from .layout import Layout
-from .leap import Leap
+from .leap import Forgotten, Leap
 from .loss import Loss
 from .onset import Onset
 from .optimizer import Optimizer
@@ -89,6 +90,7 @@ __all__ = [
     "Fit",
     "Flip",
     "Flow",
+    "Forgotten",
     "Gradients",
     "Incidents",
     "Layout",
@@ -142,9 +144,11 @@ class Evidence:
     fit: Fit | None = None
     layout: Layout | None = None
     leap: Leap | None = None
+    forgotten: Forgotten | None = None
     turns: Turns | None = None
     spread: Spread | None = None
     exchanged: Exchanged | None = None
+    least_count: float | None = None  # of the targets of a Poisson likelihood, where it is below 0
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
 
@@ -192,8 +196,10 @@ def gather(trace: Trace) -> Evidence:
         fit=fit.gather(trace, losses),
         layout=layout.gather(trace),
         leap=leap.gather(trace, losses),
+        forgotten=leap.forgotten(losses, norms, optimizer.rates(trace)),
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
         exchanged=exchanged.gather(trace, losses),
+        least_count=counts.gather(trace),
         treated=treated.gather(trace),
     )

@@ -37,6 +37,12 @@ class Optimizer:
     update_ratio_late: float | None = None  # median of the last that were recorded
 
 
+def rates(trace: Trace) -> Series:
+    """The learning rate by step, the highest of all groups."""
+    rows = trace.rows("learning_rate")
+    return per_step(rows["step"], rows["value"], "max")
+
+
 def gather(trace: Trace, onset: Onset, losses: Series, gradients: Series) -> Optimizer | None:
     """`promised` bounds what a step promised to cut from the loss: above 1 it is more than there is.
 

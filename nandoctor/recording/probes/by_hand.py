@@ -94,7 +94,7 @@ def source(node: Any) -> int:
     return int(node._sequence_nr())
 
 
-def likelihoods(nodes: list[Any]) -> Iterator[tuple[Any, str, float, float]]:
+def likelihoods(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, str, float, float]]:
     """(node, name, error, error of the best constant answer) of costs whose formula the graph tells: cross entropy and
     divergence against soft targets, the logistic cost of a margin, Poisson's.
     """
@@ -110,7 +110,9 @@ def likelihoods(nodes: list[Any]) -> Iterator[tuple[Any, str, float, float]]:
                 yield node, "soft_targets", *found
         elif name == "SubBackward0":
             found = _poisson(node)
-            if found is not None:
+            if found is not None and math.isnan(found[0]):
+                run.recorder.said("counts", low=f"{found[1]:g}")
+            elif found is not None:
                 yield node, "poisson", *found
 
 
@@ -151,8 +153,10 @@ def _poisson(node: Any) -> tuple[float, float] | None:
     if sides[0].name() != "ExpBackward0" or sides[1].name() != "MulBackward0" or packed(sides[0], "result"):
         return None
     found, rate = _constant_factor(sides[1]), unpacked(sides[0], "result")
-    if found is None or not isinstance(rate, Tensor) or rate.shape != found[0].shape or not (found[0] >= 0).all():
+    if found is None or not isinstance(rate, Tensor) or rate.shape != found[0].shape:
         return None
+    if not (found[0] >= 0).all():
+        return math.nan, float(found[0].min())
     counts, rate = found[0].double(), detach(rate).double()
     mean, floor = counts.mean(), (counts - xlogy(counts, counts)).mean()
     own, chance = (rate - xlogy(counts, rate)).mean() - floor, mean - xlogy(mean, mean) - floor

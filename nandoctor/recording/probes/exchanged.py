@@ -19,6 +19,7 @@ EXCHANGES = 4  # per look: their mean and spread are averaged over the looks
 FEW = 8  # samples
 LARGEST = 200_000  # elements of the answers
 SAME = 1e-3  # repeated with the answers as they were, the loss is what it was
+NUDGE = 0.1  # of the size of answers that are all alike
 BLIND = 1e-6  # spread of the answers over the samples, against their size: float32
 ROUNDING = 1e-9  # of what is computed in float64
 
@@ -31,7 +32,8 @@ def look(run: Run, loss: Tensor) -> None:
     sources = [number for number, *_ in run.outputs]
     known = {
         number: (value, call) for number, value, version, call in run.outputs
-        if sources.count(number) == 1 and value._version == version and len(value) >= FEW and value.numel() <= LARGEST
+        if sources.count(number) == 1 and value._version == version and value.dim() and FEW <= len(value)
+        and value.numel() <= LARGEST
     }  # fmt: skip
     if not known:
         return
@@ -47,40 +49,62 @@ def look(run: Run, loss: Tensor) -> None:
         given = item(loss.detach())
         if (again.guessed or not again.shifted) and not abs(first - given) <= SAME * max(abs(given), abs(first)):
             return
-        for place, group in enumerate(calls.values()):
+        groups = _comparable(list(calls.values()))
+        for place, group in enumerate(groups):
             row = _exchanged(again, answers, group, first)
             if row is not None:
                 recorder.add("exchanged", recorder.subject(f"answers.{place}", "loss"), row)
 
 
+def _comparable(calls: list[dict[Any, Tensor]]) -> list[list[list[Any]]]:
+    """Which answers are exchanged: [[nodes whose answers lie one behind the other], ...] that move together.
+
+    Those of a call among its samples. Answers of one shape may be compared with one another (a pair and a pair that is
+    none): which of them is whose is a question, too. What several calls gave in several shapes is not understood.
+    """
+    groups = [[[node] for node in call] for call in calls]
+    nodes = [(node, tuple(value.shape)) for call in calls for node, value in call.items()]
+    shapes = {shape for _, shape in nodes}
+    if len(calls) > 1 and len(shapes) > 1:
+        return []
+    alike = [[node for node, own in nodes if own == shape] for shape in shapes]
+    return groups + [[pooled] for pooled in alike if len(pooled) > 1]
+
+
 def _exchanged(
-    again: Again, answers: dict[Any, Tensor], group: dict[Any, Tensor], first: float
+    again: Again, answers: dict[Any, Tensor], group: list[list[Any]], first: float
 ) -> tuple[float, float, float] | None:
     """(samples, spread, mean rise) of the loss over some exchanges."""
-    count = len(next(iter(group.values())))
-    if any(len(value) != count for value in group.values()):
+    counts = {sum(len(answers[node]) for node in nodes) for nodes in group}
+    if len(counts) != 1:
         return None
-    blind = all(float((v - v.mean(0)).norm()) <= BLIND * float(v.norm()) for v in group.values())
-    if blind:  # then there is nothing to exchange: would it matter at all?
-        chance = torch.Generator().manual_seed(count)
-        size = {node: 1 + value.abs().mean() for node, value in group.items()}
-        told = {n: v + 0.1 * size[n] * torch.randn(v.shape, generator=chance, dtype=v.dtype) for n, v in group.items()}
-        first_told = again.loss({**answers, **told})
-        return None if first_told is None or _rises(again, answers, told, first_told) is None else (count, 1.0, 0.0)
-    found = _rises(again, answers, group, first)
-    return None if found is None else (float(count), *found)
+    count = counts.pop()
+    told = {node: answers[node] for nodes in group for node in nodes}
+    pools = [torch.cat([told[node] for node in nodes]) for nodes in group]
+    if not all(float((pool - pool.mean(0)).norm()) <= BLIND * float(pool.norm()) for pool in pools):
+        found = _rises(again, answers, group, count, first)
+        return None if found is None else (float(count), *found)
+    chance = torch.Generator().manual_seed(count)  # there is nothing to exchange: would it matter at all?
+    told = {n: v + NUDGE * (1 + v.abs().mean()) * torch.randn(v.shape, generator=chance, dtype=v.dtype)
+            for n, v in told.items()}  # fmt: skip
+    nudged = again.loss({**answers, **told})
+    found = None if nudged is None else _rises(again, {**answers, **told}, group, count, nudged)
+    return None if found is None else (float(count), found[0], 0.0)
 
 
 def _rises(
-    again: Again, answers: dict[Any, Tensor], group: dict[Any, Tensor], first: float
+    again: Again, answers: dict[Any, Tensor], group: list[list[Any]], count: int, first: float
 ) -> tuple[float, float] | None:
     """None where an exchange changes nothing: a loss that does not compare answers with anything of their own."""
-    count = len(next(iter(group.values())))
     chance = torch.Generator().manual_seed(count)  # the program's own is left alone
     rises = []
     for _ in range(EXCHANGES):
         places = torch.randperm(count, generator=chance)
-        value = again.loss({**answers, **{node: given[places] for node, given in group.items()}})
+        exchanged = dict(answers)
+        for nodes in group:
+            pool = torch.cat([answers[node] for node in nodes])[places]
+            exchanged.update(zip(nodes, pool.split([len(answers[node]) for node in nodes]), strict=True))
+        value = again.loss(exchanged)
         if value is None or not math.isfinite(value):
             return None
         rises.append(value - first)

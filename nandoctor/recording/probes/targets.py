@@ -76,7 +76,7 @@ def _by_hand(run: Run, nodes: list[Any], whole: set[Any]) -> None:
         _add(run, subject, _fit("MseLossBackward0", output, target), node in whole)
     for node, chances, labels in by_hand.picked(nodes):
         _add(run, recorder.subject("log_softmax", "loss"), _likelihood(chances, labels), node in whole)
-    for node, name, own, chance in by_hand.likelihoods(nodes):
+    for node, name, own, chance in by_hand.likelihoods(run, nodes):
         _add(run, recorder.subject(name, "loss"), _row(own, chance), node in whole)
     run.outputs.clear()
 
