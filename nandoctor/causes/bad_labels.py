@@ -72,7 +72,7 @@ def judge(e: Evidence) -> Answer:
         what = f"the loss was indexed with labels down to {low:.0f}: Python counts those from the last class"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, low, 0, step=step),))
     if e.least_count is not None:
-        what = f"the targets of a Poisson likelihood go down to {num(e.least_count)}: no count does, and the loss has no floor"
+        what = f"the targets of a Poisson likelihood go down to {num(e.least_count)}: no count does"
         return Verdict(WRAPPED, f"{what[0].upper()}{what[1:]}.", (Fact(what, e.least_count, 0),))
     if data is not None and data.outside is not None and no_probability(e):
         step, loss, low, high = data.outside

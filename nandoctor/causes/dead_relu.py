@@ -64,15 +64,16 @@ def judge(e: Evidence) -> Answer:
         clues.append(clue(-1.5, f"gradients of {depth.smallest_layer} are {depth.ratio:.2g} of the largest layer's"))
     if stuck_hot(e):
         clues.append(clue(-4.0, "updates as large as the weights killed them: the learning rate"))
-    grew = worst.at_first is not None and worst.at_first < MOST
-    if grew and dead_share(worst) >= MANY and _stands(e):  # what learns may do without units that it does not need
-        text = f"{percent(round(worst.at_first, 2))} of them were silent in the first batch: training killed the others"
-        clues.append(clue(1.0, text, worst.at_first, MOST, layer=worst.layer))
+    first = worst.at_first
+    grew = first is not None and first < MOST
+    if first is not None and grew and dead_share(worst) >= MANY and _stands(e):
+        text = f"{percent(round(first, 2))} of them were silent in the first batch: training killed the others"
+        clues.append(clue(1.0, text, first, MOST, layer=worst.layer))
     if unmixed(e):
         clues.append(clue(-4.0, "batches are not mixed: units of the classes that are not there fall silent"))
     elif grew and dead_share(worst) < NEARLY_ALL and no_better_than_constant(e):
-        text_alive = f"{worst.units - round(worst.silent * worst.units)} units fire, and tell nothing of the targets either"
-        clues.append(clue(-1.5, text_alive))
+        firing = worst.units - round(worst.silent * worst.units)
+        clues.append(clue(-1.5, f"{firing} units fire, and tell nothing of the targets either"))
     clues += [*_course(e), *outranked(e), *from_the_start(e)]
     return weigh(PRIOR, clues, f"Most units of {worst.layer} are dead: {text}.")
 
@@ -107,6 +108,7 @@ def _unmoved(e: Evidence, share: float) -> Answer:
 
 
 def _stands(e: Evidence) -> bool:
+    """What learns on may do without units that it does not need."""
     course = readable(e)
     return course is None or course.stalled >= LONG or learned_little(e)
 

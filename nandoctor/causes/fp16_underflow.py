@@ -76,12 +76,18 @@ def _gradients(e: Evidence, under: Underflow) -> list[Clue]:
     if under.zero_looks is not None and under.zero_looks >= ALL_ZERO:
         text = f"{percent(round(under.zero_looks, 3))} of the half-precision gradients looked at held nothing but zeros"
         found.append(clue(2.5, text, under.zero_looks, ALL_ZERO))
-    if found and not e.precision.scaler and e.precision.autocast == "float16":
+    half = e.precision.autocast == "float16" or (e.precision.autocast is None and _converted(e, under))
+    if found and not e.precision.scaler and half:
         found.append(clue(1.0, "float16 autocast runs without a GradScaler"))
     scale = e.precision.scale_last
     if found and scale is not None and scale <= 1:
         found.append(clue(1.0, f"the loss scale is {num(scale)}", scale, 1))
     return found
+
+
+def _converted(e: Evidence, under: Underflow) -> bool:
+    """Weights in float32, gradients in float16: types are converted on the way, as autocast does."""
+    return e.precision.converts and not under.half_weights and under.dtype == "float16"
 
 
 def _weights(under: Underflow) -> list[Clue]:

@@ -82,8 +82,8 @@ def _sorted(e: Evidence) -> list[Clue]:
 
 
 def _pulled(e: Evidence) -> bool:
-    """Batches of sorted targets, and one in ten of the late ones costs more than those that an untrained model saw: what
-    the others teach is wrong for it. So wide a swing is no level that blocks of losses could tell.
+    """Batches of sorted targets, and one in ten of the late ones costs more than the first did: what the others teach
+    is wrong for it. So wide a swing is no level that blocks of losses could tell.
     """
     span, loss = e.data.target_span if e.data is not None else None, e.loss
     if span is None or span > UNMIXED or loss is None or loss.late_high is None or loss.early is None or failed(e):

@@ -6,10 +6,5 @@ from . import fields
 
 def gather(trace: Trace) -> float | None:
     """The least that was seen."""
-    lows = []
-    for note in trace.notes_of("counts"):
-        try:
-            lows.append(float(fields.words(note, "low") or ""))
-        except ValueError:
-            continue
-    return min((low for low in lows if low < 0), default=None)
+    lows = [fields.number(note, "low") for note in trace.notes_of("counts")]
+    return min((low for low in lows if low is not None and low < 0), default=None)

@@ -183,7 +183,7 @@ class Recorder:
         """Say once what could not be observed."""
         self.said("unseen", text=text)
 
-    def said(self, kind: str, **fields: str) -> None:
+    def said(self, kind: str, **fields: str | float) -> None:
         """A note that is written once."""
         if (text := f"{kind} {fields}") not in self._said:
             self._said.add(text)

@@ -80,8 +80,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "fit": ("of", "divisor", "value"),  # at a look: error of the batch, divided by that of the best constant answer;
     # of = terms of the loss: 1, or 2 where something is added to it
     "spread": ("", "", "value"),  # at a look: of a layer's outputs, how far samples differ / their size; 0 = all alike
-    # at a look: the loss again, with the model's answers exchanged among the samples (recording/probes/exchanged.py)
-    "exchanged": ("of", "divisor", "value"),  # value = mean rise of the loss, divisor = its standard deviation; of = samples
+    # at a look: the loss again, with the model's answers exchanged among `of` samples (recording/probes/exchanged.py)
+    "exchanged": ("of", "divisor", "value"),  # value = mean rise of the loss, divisor = standard deviation of the rise
 }
 KIND_NAMES = tuple(KINDS)
 KIND = {name: number for number, name in enumerate(KIND_NAMES)}

@@ -16,6 +16,7 @@ from .values import Graph, is_leaf, order
 
 Rule = Callable[[list[Tensor], Any, Graph], Any]
 MOST_NODES = 250  # between the answers and the loss: a loss of more is a network of its own
+RESHAPED = ("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Expand", "Flatten")
 REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -93,8 +94,8 @@ MORE: dict[str, Rule] = {
     "Index": _index, "Slice": _slice, "NllLoss": _nll, "NllLoss2D": _nll,
     "Select": lambda v, node, graph: v[0].select(_dim(node), signed(int(node._saved_index))),
     "Unbind": lambda v, node, graph: v[0].unbind(_dim(node)),
-    "Split": lambda v, node, graph: v[0].split(int(node._saved_split_size), _dim(node)),
-    "SplitWithSizes": lambda v, node, graph: v[0].split([int(n) for n in node._saved_split_sizes], _dim(node)),
+    "Split": lambda v, node, graph: torch.split(v[0], int(node._saved_split_size), _dim(node)),
+    "SplitWithSizes": lambda v, node, graph: torch.split(v[0], [int(n) for n in node._saved_split_sizes], _dim(node)),
     "Permute": lambda v, node, graph: v[0].permute([signed(int(d)) for d in node._saved_dims]),
     "Cat": lambda v, node, graph: torch.cat(v, _dim(node)), "Stack": lambda v, node, graph: torch.stack(v, _dim(node)),
     "MseLoss": lambda v, node, graph: F.mse_loss(v[0], _target(node, graph, v), reduction=_reduction(node)),
@@ -114,14 +115,20 @@ MORE: dict[str, Rule] = {
         v[0], _target(node, graph, v), reduction=_reduction(node), log_target=bool(node._saved_log_target)),
     "LinalgVectorNorm": lambda v, node, graph: _reduced(
         v, node, lambda x, dims, kept: torch.linalg.vector_norm(x, float(node._saved_ord), dims, kept)),
-    **{kind: _shaped for kind in ("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Expand", "Flatten")},
+    **dict.fromkeys(RESHAPED, _shaped),
 }  # fmt: skip
-LINEAR = {"Add": (1, 1), "Sub": (1, -1), "Rsub": (-1, 1)}  # of the two sides; what is constant drops out of a difference
-VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Expand", "Flatten", "Clone", "Alias")
+LINEAR = {"Add": (1, 1), "Sub": (1, -1), "Rsub": (-1, 1)}  # of the two sides: constants drop out of a difference
+VIEWS = (*RESHAPED, "Clone", "Alias")
 UNBENT = frozenset((*VIEWS, "Mul", "Div", "Neg"))  # what was given can be had from what was made
-STRAIGHT = frozenset((*VIEWS, *LINEAR, "Neg", "Sum", "Mean", "Index", "Gather", "Select", "Slice", "Permute", "Transpose"))
+STRAIGHT = frozenset((*VIEWS, *LINEAR, *"Neg Sum Mean Index Gather Select Slice Permute Transpose".split()))
 DEEPEST = 6
 SIDED = TWO | {"Maximum", "Minimum", "Where", "Cat", "Stack", "Mm", "Bmm", "MseLoss", "SmoothL1Loss", "HuberLoss"}
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError("no tensor")
+    return value
 
 
 class Unknown(Exception):
@@ -152,7 +159,7 @@ class Again:
             if order(node) in known:
                 value = known[order(node)].double()
                 shape = shape_of(node) or ()
-                if len(node._input_metadata) == 1 and count(shape) == value.numel() and shape[:1] == value.shape[:1]:
+                if len(node._input_metadata) == 1 and count(shape) == value.numel() and shape[-1:] == value.shape[-1:]:
                     self.answers[node] = value.reshape(shape)
                 continue
             for edge, (below, output) in enumerate(node.next_functions):
@@ -178,7 +185,7 @@ class Again:
             if answers is None:
                 self.before = values
             return float(values[self.root])
-        except (Unknown, RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError, NotImplementedError):
+        except (Unknown, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             return None
 
     def _value(self, node: Any, values: dict[Any, Any], first: bool) -> Any:
@@ -213,10 +220,8 @@ class Again:
 
     def _edge(self, node: Any, edge: int, values: dict[Any, Any]) -> Tensor:
         below, output = node.next_functions[edge]
-        value = values[below]
-        if isinstance(value, tuple):
-            value = value[output]
-        return value  # type: ignore[no-any-return]
+        made = values[below]
+        return _tensor(made[output] if isinstance(made, (tuple, list)) else made)
 
     def _shifted(self, node: Any, kind: str, values: dict[Any, Any], edges: list[bool], first: bool) -> Tensor:
         """One side is no answer: what was made of it moves with the other one."""
@@ -249,7 +254,7 @@ class Again:
                 result = self.graph.saved(consumer, "result")
                 found = result.detach().double() if isinstance(result, Tensor) else None
                 found = found.log() if found is not None and kind == "Exp" else found
-            elif kind in UNBENT and (result := self._made(consumer, deep + 1)) is not None and not result.dim() < len(shape):
+            elif kind in UNBENT and (result := self._made(consumer, deep + 1)) is not None:
                 factor = self._factor(consumer, kind, edge)
                 if factor is not None and result.numel() == count(shape) and bool((factor != 0).all()):
                     found = (result.double() / factor).reshape(shape)

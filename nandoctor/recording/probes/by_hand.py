@@ -111,7 +111,7 @@ def likelihoods(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, str, float, f
         elif name == "SubBackward0":
             found = _poisson(node)
             if found is not None and math.isnan(found[0]):
-                run.recorder.said("counts", low=f"{found[1]:g}")
+                run.recorder.said("counts", low=found[1])
             elif found is not None:
                 yield node, "poisson", *found
 

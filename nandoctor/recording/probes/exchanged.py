@@ -103,7 +103,7 @@ def _rises(
         exchanged = dict(answers)
         for nodes in group:
             pool = torch.cat([answers[node] for node in nodes])[places]
-            exchanged.update(zip(nodes, pool.split([len(answers[node]) for node in nodes]), strict=True))
+            exchanged.update(zip(nodes, torch.split(pool, [len(answers[node]) for node in nodes]), strict=True))
         value = again.loss(exchanged)
         if value is None or not math.isfinite(value):
             return None
