@@ -230,7 +230,7 @@ class Again:
         slope = LINEAR[kind][side] * (alpha if (side == 1) != (kind == "Rsub") else 1)
         given = self._edge(node, side, values)
         if not first:
-            return self.before[node] + slope * (given - self._edge(node, side, self.before))
+            return _tensor(self.before[node]) + slope * (given - self._edge(node, side, self.before))
         result = self._made(node)
         shape = shape_of(node) or ()
         if result is None or tuple(result.shape) != shape:
