@@ -51,6 +51,19 @@ def hinge(out, y):
 LOSSES = pytest.mark.parametrize("loss", [gaussian, quantile, hinge])
 
 
+def test_one_answer_a_sample_without_its_last_dimension_is_understood(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1), nn.Flatten(0))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    with nandoctor.record(tmp_path / "run.parquet", quiet=True) as recording:
+        for _ in range(STEPS):
+            x = torch.randn(ROWS, 6)
+            optimizer.zero_grad()
+            quantile(net(x)[:, None], told(x)).backward()
+            optimizer.step()
+    assert nandoctor.diagnose(recording.path).evidence.exchanged.tie > 0.3
+
+
 @LOSSES
 def test_answers_to_other_samples_are_a_plateau(tmp_path, loss):
     assert trained(tmp_path, loss, elsewhere).verdict == "loss-plateau"
@@ -98,7 +111,7 @@ def test_a_pair_and_a_pair_that_is_none_are_exchanged_with_one_another(tmp_path)
         lambda o, y: functional.huber_loss(o.squeeze(1)[:, 0], y, delta=0.5),
         lambda o, y: (-((1 - o[:, 0].sigmoid()) ** 2) * (o[:, 0].sigmoid() + 1e-6).log() * (y > 0)).mean(),
         lambda o, y: 1 - (2 * (o[:, 0].sigmoid() * (y > 0)).sum() + 1) / (o[:, 0].sigmoid().sum() + (y > 0).sum() + 1),
-        lambda o, y: functional.binary_cross_entropy_with_logits(o[:, 0], (y > 0).float(), pos_weight=torch.tensor(3.0)),
+        lambda o, y: functional.binary_cross_entropy_with_logits(o[:, 0], (y > 0) + 0.0, pos_weight=torch.ones(1) * 3),
         lambda o, y: -torch.logsumexp(functional.log_softmax(o, 1) - (y[:, None] - o).square() / 2, 1).mean(),
     ],
 )

@@ -159,7 +159,8 @@ class Again:
             if order(node) in known:
                 value = known[order(node)].double()
                 shape = shape_of(node) or ()
-                if len(node._input_metadata) == 1 and count(shape) == value.numel() and shape[-1:] == value.shape[-1:]:
+                rows = shape[:1] == value.shape[:1] or shape[-1:] == value.shape[-1:]  # flattened, or a last 1 taken away
+                if len(node._input_metadata) == 1 and count(shape) == value.numel() and rows:
                     self.answers[node] = value.reshape(shape)
                 continue
             for edge, (below, output) in enumerate(node.next_functions):
