@@ -159,7 +159,7 @@ class Again:
             if order(node) in known:
                 value = known[order(node)].double()
                 shape = shape_of(node) or ()
-                rows = shape[:1] == value.shape[:1] or shape[-1:] == value.shape[-1:]  # flattened, or a last 1 taken away
+                rows = shape[:1] == value.shape[:1] or shape[-1:] == value.shape[-1:]  # flattened, or squeezed
                 if len(node._input_metadata) == 1 and count(shape) == value.numel() and rows:
                     self.answers[node] = value.reshape(shape)
                 continue
