@@ -265,8 +265,11 @@ def a_fork_in_the_middle(trial: Trial) -> None:
     at = f"if step == {trial.chance.randrange(SOON - 1)} and os.fork() == 0: optimizer.step(); {leave}"
     trial.start(training(SOON, at))
     assert trial.end() == 0
-    trace = trial.survives(lost=0)
+    trace = trial.survives(lost=0, processes=2)  # the copy has trained one step
     assert trace.steps == SOON and len(trace.notes_of("header")) == 1
+    from nandoctor.trace.open import open_trace
+
+    assert open_trace(trial.folder / "run.2.parquet").steps == 1
 
 
 def descriptors_closed_by_the_program(trial: Trial) -> None:

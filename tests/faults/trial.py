@@ -90,8 +90,13 @@ class Trial:
             process.wait()
 
     # --- what is left ------------------------------------------------------------------------------------------
-    def survives(self, lost: int = 1, done: int | None = None, recorder_gone: bool = False) -> Trace:
-        """A readable trace of all completed steps but `lost`, perhaps after --recover; no half file anywhere."""
+    def survives(
+        self, lost: int = 1, done: int | None = None, recorder_gone: bool = False, processes: int = 1
+    ) -> Trace:
+        """A readable trace of all completed steps but `lost`, perhaps after --recover; no half file anywhere.
+
+        processes: that trained, each of which has one; the first one's is meant.
+        """
         done = self.done() if done is None else done
         self.no_half_file()
         for spool in sorted(self.folder.glob("*.spool")):
@@ -100,11 +105,11 @@ class Trial:
         self.no_half_file()
         assert not list(self.folder.glob("*.spool")), "a spool is left"
         traces = sorted(self.folder.glob("*.parquet"))
-        assert len(traces) == 1, f"{len(traces)} traces: {self.said()}"
-        trace = open_trace(traces[0])
+        assert len(traces) == processes, f"{len(traces)} traces: {self.said()}"
+        trace = open_trace(traces[-1])  # run.parquet comes after run.2.parquet
         assert trace.steps >= done - lost, f"{done} steps completed, {trace.steps} recorded"
         assert recorder_gone or trace.end, "how the command ended is not told"
-        code, words = command("diagnose", str(traces[0]))
+        code, words = command("diagnose", str(traces[-1]))
         assert code in (0, 1), f"diagnose: {code} {words}"
         return trace
 
