@@ -82,7 +82,7 @@ def run(program: str, variant: str) -> Ended:
 
 def drawn(cause: str, each: int, kept: Kept, half: str | None = None) -> list[Case]:
     """Programs whose sick form fails and whose twin trains, in a fixed random order."""
-    members = [case for case in cases(half) if case.cause == cause]
+    members = [case for case in cases() if case.cause == cause and half in (None, case.counts_as)]
     random.Random(DRAWN).shuffle(members)
     found: list[Case] = []
     for case in members:
@@ -130,10 +130,10 @@ def measured(chosen: list[Case], seeds: int, jobs: int) -> dict[tuple[str, str, 
     return result
 
 
-def disturbed(count: int, jobs: int, kept: Kept) -> tuple[int, list[str]]:
+def disturbed(count: int, jobs: int, kept: Kept, half: str | None = None) -> tuple[int, list[str]]:
     """Healthy programs, and those of them in which active mode did anything, or changed a bit of a weight."""
     sound = []
-    members = list(cases())
+    members = [case for case in cases() if half in (None, case.counts_as)]
     random.Random(DRAWN).shuffle(members)
     for case in members:
         if len(sound) == count:
@@ -191,14 +191,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--healthy", type=int, default=300, help="healthy runs in which nothing may be done")
     parser.add_argument("--only", help="one cause; nothing is written then")
-    parser.add_argument("--half", choices=HALVES, help="programs of this half alone; nothing is written then")
+    parser.add_argument("--half", choices=HALVES, help="programs that count as this half; nothing is written then")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     kept = Kept()
     causes = CAUSES if arguments.only is None else (arguments.only,)
     chosen = [case for cause in causes for case in drawn(cause, arguments.each, kept, arguments.half)]
     result = measured(chosen, arguments.seeds, arguments.jobs)
-    text = document(chosen, result, arguments.seeds, disturbed(arguments.healthy, arguments.jobs, kept))
+    text = document(chosen, result, arguments.seeds, disturbed(arguments.healthy, arguments.jobs, kept, arguments.half))
     print(text)
     if arguments.only or arguments.half:
         for (name, variant, k), (lives, good, found) in result.items():

@@ -23,6 +23,7 @@ TOO_FEW = 4  # values per channel, as in causes/batchnorm_tiny_batch.py
 USUAL_BATCH = 32  # samples; the rate was chosen for normalised activations and averaged gradients
 EARLY = 100  # steps that are given up to begin again
 ALWAYS = 3  # calls, of which none had more values
+PRIOR = 4  # batches that mean 0 and variance 1 are worth at first: a mean over few values is noise, too
 SLOW = 0.1  # of the layer's own momentum: statistics of few values are noise, their mean over many batches is not
 
 
@@ -41,6 +42,7 @@ def with_running(
     `learns`: they still go into the running statistics, slowly. `alone`: so do other inputs that are no batch.
     """
     switched: list[nn.Module] = []
+    seen: dict[int, int] = {}  # by layer: batches that its statistics are made of
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
         if not isinstance(module, _BatchNorm) or not module.training or module.running_mean is None:
@@ -53,11 +55,11 @@ def with_running(
         module.training = False
         switched.append(module)
         if learns and module.running_var is not None:
-            share = (module.momentum or 0.1) * SLOW
-            x = detach(args[0]).transpose(0, 1).flatten(1).float()
-            away = x - module.running_mean.float()[:, None]  # one value has no variance, several batches have
-            module.running_mean.lerp_(x.mean(1).to(module.running_mean.dtype), share)
-            module.running_var.lerp_(away.square().mean(1).to(module.running_var.dtype), share)
+            slow = (module.momentum or 0.1) * SLOW
+            if id(module) not in seen or first_ones(module):  # what an ordinary batch has taught is kept
+                seen[id(module)] = 0 if first_ones(module) else math.ceil(1 / slow)
+            seen[id(module)] += 1
+            learn(module, detach(args[0]), max(slow, 1 / (seen[id(module)] + PRIOR)))
         if count <= few:
             said(module)
 
@@ -84,6 +86,21 @@ def with_running(
         second.remove()
 
     return stop
+
+
+def first_ones(module: Any) -> bool:
+    """The statistics that a layer is made with, mean 0 and variance 1: no batch has taught it any."""
+    return not bool(module.running_mean.any()) and bool((module.running_var == 1).all())
+
+
+def learn(module: Any, given: Tensor, share: float) -> None:
+    """One batch goes into the running statistics. One value has no variance; what lies between batches is one."""
+    x = given.transpose(0, 1).flatten(1).float()
+    away = x.mean(1) - module.running_mean.float()
+    within = x.var(1, correction=0)
+    module.running_mean.add_((away * share).to(module.running_mean.dtype))
+    var = (module.running_var.float() + away.square() * share) * (1 - share) + within * share
+    module.running_var.copy_(var.to(module.running_var.dtype))
 
 
 def running(case: Case) -> Applied | None:
