@@ -15,7 +15,7 @@ from ..recording.run import Run
 from .applied import Applied, Case, Gradients, target
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
-from .patience import highest_rate, waits
+from .patience import highest_rate, stale, waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
@@ -171,12 +171,12 @@ class Doctor:
         opinion = self.opinion()
         if opinion is None:
             self.agreed = ("", 0, 0)
-            if self.vitals.bad_in_a_row < BAD_IN_A_ROW:
+            if self.vitals.bad_in_a_row < BAD_IN_A_ROW or stale(self.trials, self.run.recorder.step):
                 return weigh_up(self, gradients)
             opinion = Opinion(UNKNOWN, 0.0, f"{self.vitals.bad_in_a_row} steps in a row, {alarm}", self.evidence, True)
         if opinion.cause != UNKNOWN and opinion.evidence.bad is None:
             agreed = self._agree(opinion)
-            if waits(opinion, self.vitals):
+            if waits(opinion, self.vitals, self.run.scale):
                 return weigh_rate(self, opinion, gradients)
             if not agreed:
                 return False
