@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from clinic.opponents import fingerprint
-from nandoctor.treat.patience import waits
+from nandoctor.treat.patience import STALE, stale, waits
 from nandoctor.treat.vitals import LATE, Vitals
 from tests.treat.runs import treated
 
@@ -66,6 +66,20 @@ def test_what_has_failed_or_is_torn_or_no_size_does_not_wait():
     assert waits(opinion("lr-too-high", peak=1.5), vitals_of([2.3, 2.1])), "zeros that became weights"
     assert not waits(opinion("data-outlier", loud=2e4), learning)
     assert not waits(opinion("gradient-accumulation-bug"), learning)
+
+
+def test_subnormal_gradients_wait_where_a_loss_scale_is_held_and_nowhere_else():
+    learning = vitals_of([*noisy(2.3), *noisy(1.8)])
+    assert waits(opinion("fp16-underflow"), learning, 65536.0)
+    assert not waits(opinion("fp16-underflow"), learning, 1.0) and not waits(opinion("fp16-underflow"), learning)
+    assert not waits(opinion("fp16-underflow"), vitals_of(noisy(2.3, 32)), 65536.0)
+
+
+def test_what_was_computed_before_every_operation_was_mended_may_run_out():
+    trial = SimpleNamespace(key="unknown", since=2, applied=SimpleNamespace(name="operations"))
+    assert stale([trial], 3) and not stale([trial], 2 + STALE)
+    trial.key = "unsafe-op log train.py:3"
+    assert not stale([trial], 3)
 
 
 SLOW_START = """
