@@ -52,6 +52,7 @@ UNTRAINED = 0.5  # of the parameters get no update
 CREPT = 0.05  # all updates together; a run that learns moves its weights by tenths of themselves
 STRAIGHT = 0.5  # cosine of successive gradients: no valley has been reached, nothing turns
 TRAINS = 0.1  # of the first loss
+FLOOR = 1.0  # no verdict by itself
 PATIENCE = 150  # steps; the study behind E34 waited 300, and took shorter stalls for converged runs
 SOON = 100  # steps: large models need as many to learn how frequent each answer is, and warm-ups last longer
 STALLED = 0.5  # of the run without winning anything
@@ -108,10 +109,10 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
         return [clue(2.5, f"{percent(round(max(won, 0.0), 3))} of the first loss was won", won, NOTHING)]
     if won < LITTLE and course.stalled >= STALLED and course.stalled_steps >= PATIENCE:
         text = f"{percent(round(won, 3))} of the first loss was won, nothing in the last {percent(course.stalled)}"
-        return [clue(1.7, text, won, LITTLE)]
+        return [clue(1.7 if won < TRAINS or _level_known(e, course) else FLOOR, text, won, LITTLE)]
     if won < LITTLE and course.falling >= 0 and course.steps >= 2 * PATIENCE:  # single blocks are lower by chance
         text = f"{percent(round(won, 3))} of the first loss was won, and over the second half it does not fall"
-        return [clue(1.7, text, won, LITTLE)]
+        return [clue(1.7 if won < TRAINS or _level_known(e, course) else FLOOR, text, won, LITTLE)]
     if won < LITTLE and _creeps(e):
         return [clue(2.5, f"{percent(round(won, 3))} of the first loss was won, always in the same direction", won)]
     expected = e.loss.expected if e.loss else None
@@ -119,6 +120,12 @@ def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
     if expected and from_labels and CHANCE * expected <= course.end <= 1.2 * expected and course.stalled >= STALLED:
         return [clue(1.3, f"the loss stays at {num(course.end)}: what guessing gives is {num(expected)}", course.end)]
     return []
+
+
+def _level_known(e: Evidence, course: Course) -> bool:
+    """What guessing costs, from where the run began: else a loss that fell by a fifth may have reached its floor."""
+    expected = e.loss.expected if e.loss and (e.loss.expected_from or "").startswith("ln") else None
+    return (expected is not None and course.start >= CHANCE * expected) or e.fit is not None or e.exchanged is not None
 
 
 def _stays(e: Evidence, fit: Fit, course: Course, won: float) -> bool:

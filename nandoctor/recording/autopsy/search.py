@@ -147,6 +147,10 @@ class Search:
             return None, unknown  # what it was given may have been bad already
         if self.state[node] == UNKNOWN and kind in CARRIERS:
             return None, []
+        if kind in CARRIERS and self.state[node] == BAD and not unknown:
+            maker = self._behind(node)
+            if maker is not None:
+                return self._made_behind(maker, node, path), []
         masked = kind in LINEAR and any(state == MASKED for _, _, state in below)  # a sum of -inf: where is it from?
         certain = not unknown and not masked and self.state[node] == BAD
         return Found(node, "operation", None, operands, certain=certain, path=path), []
@@ -170,11 +174,36 @@ class Search:
         if result is not None and result is not self.values.input(node, 0):
             operands.append(describe("result", result))
         if kind in ("Add", "Sub", "Mul", "Rsub") and _open(node) and result is not None:
-            largest = max((max(abs(o.low), abs(o.high)) for o in operands if o.role != "result"), default=math.inf)
+            sizes = [max(abs(o.low), abs(o.high)) for o in operands if o.role != "result"]
+            largest = max(sizes, default=math.inf)
+            if kind == "Mul":
+                largest = max(largest, math.prod(sizes))
             limit = HALF_SAFE if result.dtype == torch.float16 else SAFE
             if largest < limit:  # finite and ordinary plus what is NaN, or Inf?
                 return Found(node, "outside", result, operands, path=path)
         return None
+
+    def _behind(self, carrier: Any) -> Any:
+        """What hands on makes nothing: the nearest node below that can have, and whose output nobody saved."""
+        for below, _ in carrier.next_functions:
+            if below is None or is_leaf(below) or self.values.output(below) is not None:
+                continue
+            kind = stem(below)[0]
+            found = below if kind in LINEAR else self._behind(below) if kind in CARRIERS else None
+            if found is not None:
+                return found
+        return None
+
+    def _made_behind(self, maker: Any, carrier: Any, path: list[Any]) -> Found:
+        kind, result = stem(maker)[0], self.values.output(carrier)
+        operands = self._operands(maker, kind)
+        size = max((max(abs(o.low), abs(o.high)) for o in operands), default=0.0)
+        limit = HALF_SAFE if result is not None and result.dtype == torch.float16 else SAFE
+        outside = kind in ("Add", "Sub", "Rsub") and any(below is None for below, _ in maker.next_functions)
+        if result is not None:
+            operands.append(describe("result", result))
+        return Found(maker, "outside" if outside and size < limit else "operation", result, operands,
+                     certain=False, path=[carrier, *path][:64])  # fmt: skip
 
     def _only_masks(self, node: Any) -> bool:
         value = self.values.output(node)
