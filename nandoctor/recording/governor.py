@@ -37,12 +37,12 @@ class Room:
     def __init__(self, rows: float) -> None:
         self.left = rows
         self.every = 1
-        self.next = rows / 2
+        self._next = rows / 2
 
     def use(self, rows: int) -> None:
         self.left -= rows
-        while self.left < self.next and self.every < MOST:
-            self.every, self.next = self.every * 2, self.next / 2
+        while self.left < self._next and self.every < MOST:
+            self.every, self._next = self.every * 2, self._next / 2
 
 
 class Governor:
@@ -113,10 +113,7 @@ class Governor:
 
     def written(self, rows: int) -> None:
         room = self.room_for_detail if self.whole or self.evaluating else self.room_for_series
-        if rows < room.left - room.next:
-            room.left -= rows
-        else:
-            room.use(rows)
+        room.use(rows)
 
     def account(self) -> dict[str, float]:
         """What recording took, by the clock around our hooks."""
@@ -134,9 +131,7 @@ class Governor:
             self._cost = 0.8 * self._cost + 0.2 * cost if self._cost else cost
         self._last = spent
         self.series = step % self.room_for_series.every == 0
-        whole = self._decide(step)
-        if whole != self.whole:
-            self._set(whole)
+        self._set(self._decide(step))
 
     def _decide(self, step: int) -> bool:
         burst = BURST * self.optimizers
