@@ -281,151 +281,314 @@ static int dense(PyObject *tensor, PyObject *float32, const char **data, size_t 
     return readable;
 }
 
-/* norm_rows(template, step, flags, parameters, Tensor, float32) -> (rows, total), or None
+/* What is sampled of each tensor of a list, by probes/plan.py: its elements, how many of them, every how manieth. */
+typedef struct {
+    uint64_t elements, count, stride; /* stride 0: none is wanted; count 0: it has no gradient */
+} Sample;
+
+static Py_ssize_t samples_of(PyObject *bytes, const Sample **found)
+{
+    char *begin = NULL;
+    Py_ssize_t length = -1;
+    if (PyBytes_AsStringAndSize(bytes, &begin, &length) < 0)
+        return -1;
+    if (length % (Py_ssize_t)sizeof(Sample)) {
+        PyErr_SetString(PyExc_ValueError, "three numbers for each tensor");
+        return -1;
+    }
+    *found = (const Sample *)begin;
+    return length / (Py_ssize_t)sizeof(Sample);
+}
+
+/* read_rows(template, step, flags, tensors, class, float32, gradients, room, samples) -> (rows, total), or None
 
    Rows of trace/schema.py, 40 bytes each, ready to be written: the template's, with step, flags and norm filled in for
-   the gradient of every parameter, and behind them the row of the total, whose flags stay. Left out: a parameter
-   without a gradient, and from the rows alone, not from the total, one whose kind is 255. No rows where the total is
-   not finite; None where a gradient is not of this very class, or cannot be read here. */
+   every tensor, or for its gradient, and behind them the row of the total, whose flags stay, if the template has one.
+   Left out: a tensor without a gradient, and from the rows alone, not from the total, one whose kind is 255. No rows
+   where the total is not finite. With an empty template nothing is measured.
+
+   room: address of single-precision numbers that the samples go to, one tensor behind the other, or 0. None where a
+   tensor is not of this very class, cannot be read, or is not as the samples have it. */
 #define ROW 40
 #define AT_KIND 12
 #define AT_FLAGS 14
+#define AT_LOW 16
+#define AT_HIGH 24
 #define AT_NORM 32
-static PyObject *kernel_norm_rows(PyObject *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *kernel_read_rows(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     static PyObject *grad_name;
-    Py_ssize_t count = n == 6 ? PyList_Size(args[3]) : -1, length = 0;
+    Py_ssize_t count = n == 9 ? PyList_Size(args[3]) : -1, length = 0;
     char *template = NULL;
     if (grad_name == NULL)
         grad_name = PyUnicode_InternFromString("grad");
-    if (count < 0 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0 || length != ROW * (count + 1)) {
+    if (count < 0 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0
+        || (length && length != ROW * count && length != ROW * (count + 1))) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "a row for each parameter and one for the total");
+            PyErr_SetString(PyExc_ValueError, "a row for each tensor, and one for the total");
         return NULL;
     }
     uint32_t step = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
     uint8_t flags = (uint8_t)PyLong_AsUnsignedLongMask(args[2]);
-    PyObject *rows = PyBytes_FromStringAndSize(NULL, length);
-    if (rows == NULL || PyErr_Occurred()) {
-        Py_XDECREF(rows);
+    int gradients = PyObject_IsTrue(args[6]);
+    float *room = PyLong_AsVoidPtr(args[7]);
+    const Sample *sample = NULL;
+    if (PyErr_Occurred() || (room != NULL && samples_of(args[8], &sample) != count)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "a sample for each tensor");
         return NULL;
     }
+    PyObject *rows = PyBytes_FromStringAndSize(NULL, length);
+    if (rows == NULL)
+        return NULL;
     char *begin = PyBytes_AsString(rows), *row = begin;
     double total = 0;
     int readable = 1;
-    for (Py_ssize_t i = 0; i <= count && readable == 1; i++) {
-        double norm = sqrt(total);
-        if (i < count) {
-            const char *data = NULL;
-            size_t elements = 0;
-            PyObject *grad = PyObject_GetAttr(PyList_GetItem(args[3], i), grad_name);
-            int missing = grad == Py_None;
-            readable = grad == NULL ? -1
-                : missing           ? 1
-                : (PyObject *)Py_TYPE(grad) != args[4] ? 0 : dense(grad, args[5], &data, &elements);
-            if (readable == 1 && !missing) {
-                norm = norm_of(measured(data, elements, FLOAT32, 0).square);
-                total += norm * norm;
-            }
-            Py_XDECREF(grad);
-            if (readable != 1 || missing)
-                continue;
+    for (Py_ssize_t i = 0; i < count && readable == 1; i++) {
+        const char *data = NULL;
+        size_t elements = 0;
+        double norm = 0;
+        PyObject *tensor = PyList_GetItem(args[3], i);
+        if (tensor != NULL && gradients)
+            tensor = PyObject_GetAttr(tensor, grad_name);
+        else
+            Py_XINCREF(tensor);
+        int missing = gradients && tensor == Py_None;
+        readable = tensor == NULL ? -1
+            : missing             ? room == NULL || !sample[i].count
+            : (PyObject *)Py_TYPE(tensor) != args[4] ? 0 : dense(tensor, args[5], &data, &elements);
+        if (readable == 1 && !missing && room != NULL) {
+            const float *x = (const float *)data;
+            readable = !sample[i].stride || (elements == sample[i].elements && sample[i].count);
+            for (size_t k = 0; readable && k < sample[i].count; k++)
+                *room++ = x[k * sample[i].stride];
         }
-        memcpy(row, template + ROW * i, ROW);
-        memcpy(row, &step, sizeof step);
-        memcpy(row + AT_NORM, &norm, sizeof norm);
-        if (i < count)
+        if (readable == 1 && !missing && length) {
+            norm = norm_of(measured(data, elements, FLOAT32, 0).square);
+            total += norm * norm;
+            memcpy(row, template + ROW * i, ROW);
+            memcpy(row, &step, sizeof step);
+            memcpy(row + AT_NORM, &norm, sizeof norm);
             row[AT_FLAGS] = (char)flags;
-        if ((uint8_t)row[AT_KIND] != 255)
-            row += ROW;
+            if ((uint8_t)row[AT_KIND] != 255)
+                row += ROW;
+        }
+        Py_XDECREF(tensor);
+    }
+    total = sqrt(total);
+    if (length == ROW * (count + 1)) {
+        memcpy(row, template + ROW * count, ROW);
+        memcpy(row, &step, sizeof step);
+        memcpy(row + AT_NORM, &total, sizeof total);
+        row += ROW;
     }
     PyObject *kept = readable == 1 ? PyBytes_FromStringAndSize(begin, isfinite(total) ? row - begin : 0) : NULL;
     Py_DECREF(rows);
     if (readable == 0)
         Py_RETURN_NONE;
-    return kept == NULL ? NULL : Py_BuildValue("(Nd)", kept, sqrt(total));
+    return kept == NULL ? NULL : Py_BuildValue("(Nd)", kept, total);
 }
 
-/* gather(room, address, samples, stride, address, ...): single precision, one after the other */
-static PyObject *kernel_gather(PyObject *self, PyObject *const *args, Py_ssize_t n)
+/* change_rows(template, step, flags, ends, before, after, moved, samples) -> rows, or None
+
+   What sampled elements changed by: after - before goes to `moved`, its ends, if they are asked for, and its norm into
+   the rows. The template's norm is what the norm of the sample is multiplied by. None where a number is not finite. */
+static PyObject *kernel_change_rows(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    float *room = n > 0 ? PyLong_AsVoidPtr(args[0]) : NULL;
-    for (Py_ssize_t i = 1; i + 2 < n; i += 3) {
-        const float *x = PyLong_AsVoidPtr(args[i]);
-        size_t count = PyLong_AsSize_t(args[i + 1]), stride = PyLong_AsSize_t(args[i + 2]);
-        if (PyErr_Occurred())
-            return NULL;
-        if (room == NULL || x == NULL) {
-            PyErr_SetString(PyExc_ValueError, "nothing to read");
-            return NULL;
-        }
-        for (size_t k = 0; k < count; k++)
-            room[k] = x[k * stride];
-        room += count;
+    char *template = NULL;
+    Py_ssize_t length = 0, count;
+    const Sample *sample = NULL;
+    if (n != 8 || PyBytes_AsStringAndSize(args[0], &template, &length) < 0 || (count = samples_of(args[7], &sample)) < 0
+        || length != ROW * count) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "a row and a sample for each tensor");
+        return NULL;
     }
-    Py_RETURN_NONE;
-}
-
-/* Of elements: none where it is no number, which put() finds out. */
-static size_t number_of(PyObject *elements)
-{
-    size_t count = PyLong_AsSize_t(elements);
-    return PyErr_Occurred() ? 0 : count;
-}
-
-static int pieces(PyObject *const *args, Py_ssize_t n, const float **a, const float **b)
-{
-    *a = n > 1 ? PyLong_AsVoidPtr(args[0]) : NULL;
-    *b = n > 1 ? PyLong_AsVoidPtr(args[1]) : NULL;
-    if (!PyErr_Occurred() && (*a == NULL || *b == NULL))
+    uint32_t step = (uint32_t)PyLong_AsUnsignedLongMask(args[1]);
+    uint8_t flags = (uint8_t)PyLong_AsUnsignedLongMask(args[2]);
+    int ends = PyObject_IsTrue(args[3]);
+    const float *before = PyLong_AsVoidPtr(args[4]), *after = PyLong_AsVoidPtr(args[5]);
+    float *moved = PyLong_AsVoidPtr(args[6]);
+    if (!PyErr_Occurred() && (before == NULL || after == NULL || moved == NULL))
         PyErr_SetString(PyExc_ValueError, "nothing to read");
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-/* differences(before, after, elements, elements, ...) -> [low, high, norm, low, ...] of after - before, piece by piece */
-static PyObject *kernel_differences(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    const float *before, *after;
-    if (pieces(args, n, &before, &after) < 0)
+    PyObject *rows = PyErr_Occurred() ? NULL : PyBytes_FromStringAndSize(NULL, length);
+    if (rows == NULL)
         return NULL;
-    PyObject *result = PyList_New(3 * (n - 2));
-    for (Py_ssize_t i = 2; result != NULL && i < n; i++) {
-        size_t count = number_of(args[i]);
-        Stats s = {INFINITY, -INFINITY, 0};
-        for (size_t k = 0; k < count; k++) {
-            double v = (double)after[k] - before[k];
-            s.low = v < s.low ? v : s.low;
-            s.high = v > s.high ? v : s.high;
-            s.square += v * v;
+    char *begin = PyBytes_AsString(rows), *row = begin;
+    int finite = 1;
+    for (Py_ssize_t i = 0; i < count && finite; i++) {
+        size_t m = sample[i].count;
+        float low = INFINITY, high = -INFINITY;
+        double square = 0, share;
+        if (!m)
+            continue;
+        for (size_t k = 0; k < m; k++)
+            moved[k] = after[k] - before[k];
+        for (size_t k = 0; k < m; k += BLOCK) {
+            size_t some = m - k < BLOCK ? m - k : BLOCK;
+            if (ends)
+                block(moved + k, some, &low, &high, &square);
+            else
+                square += SQUARED(moved + k, some);
         }
-        if (isnan(s.square))
-            s.low = s.high = NAN;
-        before += count;
-        after += count;
-        double numbers[3] = {(float)s.low, (float)s.high, norm_of(s.square)};
-        for (int k = 0; result != NULL && k < 3; k++)
-            put(&result, 3 * (i - 2) + k, numbers[k]);
+        finite = isfinite(square);
+        memcpy(row, template + ROW * i, ROW);
+        memcpy(&share, row + AT_NORM, sizeof share);
+        double norm = norm_of(square) * share, low_end = low, high_end = high;
+        memcpy(row, &step, sizeof step);
+        memcpy(row + AT_NORM, &norm, sizeof norm);
+        row[AT_FLAGS] = (char)((uint8_t)row[AT_FLAGS] | flags);
+        if (ends) {
+            memcpy(row + AT_LOW, &low_end, sizeof low_end);
+            memcpy(row + AT_HIGH, &high_end, sizeof high_end);
+        }
+        if ((uint8_t)row[AT_KIND] != 255)
+            row += ROW;
+        before += m;
+        after += m;
+        moved += m;
     }
-    return result;
+    PyObject *kept = finite ? PyBytes_FromStringAndSize(begin, row - begin) : NULL;
+    Py_DECREF(rows);
+    if (!finite)
+        Py_RETURN_NONE;
+    return kept;
 }
 
-/* dots(a, b, elements, elements, ...) -> [product, ...], piece by piece */
-static PyObject *kernel_dots(PyObject *self, PyObject *const *args, Py_ssize_t n)
+/* products(now, before, moved, samples) -> (now now, now before, moved before, moved (now - before))
+
+   Of sampled elements, each of which stands for `stride` others. moved may be 0: then its products are. */
+FAST static PyObject *kernel_products(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    const float *a, *b;
-    if (pieces(args, n, &a, &b) < 0)
+    const Sample *sample = NULL;
+    Py_ssize_t count = n == 4 ? samples_of(args[3], &sample) : -1;
+    if (count < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "products(now, before, moved, samples)");
         return NULL;
-    PyObject *result = PyList_New(n - 2);
-    for (Py_ssize_t i = 2; result != NULL && i < n; i++) {
-        size_t count = number_of(args[i]);
-        double sum = 0;
-        for (size_t k = 0; k < count; k++)
-            sum += (double)a[k] * b[k];
-        a += count;
-        b += count;
-        put(&result, i - 2, sum);
     }
-    return result;
+    const float *now = PyLong_AsVoidPtr(args[0]), *before = PyLong_AsVoidPtr(args[1]);
+    const float *moved = PyLong_AsVoidPtr(args[2]);
+    if (!PyErr_Occurred() && (now == NULL || before == NULL))
+        PyErr_SetString(PyExc_ValueError, "nothing to read");
+    if (PyErr_Occurred())
+        return NULL;
+    double own = 0, turned = 0, along = 0, bent = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        size_t m = sample[i].count;
+        double a[4] = {0}, b[4] = {0}, c[4] = {0}, d[4] = {0}, stands_for = (double)sample[i].stride;
+        for (size_t k = 0; k < m; k++) {
+            a[k % 4] += (double)now[k] * now[k];
+            b[k % 4] += (double)now[k] * before[k];
+        }
+        if (moved != NULL) {
+            for (size_t k = 0; k < m; k++) {
+                c[k % 4] += (double)moved[k] * before[k];
+                d[k % 4] += (double)moved[k] * ((double)now[k] - before[k]);
+            }
+            moved += m;
+        }
+        own += stands_for * (a[0] + a[1] + a[2] + a[3]);
+        turned += stands_for * (b[0] + b[1] + b[2] + b[3]);
+        along += stands_for * (c[0] + c[1] + c[2] + c[3]);
+        bent += stands_for * (d[0] + d[1] + d[2] + d[3]);
+        now += m;
+        before += m;
+    }
+    return Py_BuildValue("(dddd)", own, turned, along, bent);
+}
+
+/* silent(address, outer, units, inner, nonzero, mask) -> units left
+
+   mask: a byte for each unit of single-precision [outer, units, inner]; it stays 1 where no element of the unit is
+   above 0 (nonzero: is other than 0) or NaN. */
+static PyObject *kernel_silent(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 6) {
+        PyErr_SetString(PyExc_TypeError, "silent(address, outer, units, inner, nonzero, mask)");
+        return NULL;
+    }
+    const float *x = PyLong_AsVoidPtr(args[0]);
+    size_t outer = PyLong_AsSize_t(args[1]), units = PyLong_AsSize_t(args[2]), inner = PyLong_AsSize_t(args[3]);
+    int nonzero = PyObject_IsTrue(args[4]);
+    uint8_t *mask = PyLong_AsVoidPtr(args[5]);
+    if (!PyErr_Occurred() && (x == NULL || mask == NULL))
+        PyErr_SetString(PyExc_ValueError, "nothing to read");
+    if (PyErr_Occurred())
+        return NULL;
+    size_t left = 0;
+    for (size_t o = 0; o < outer; o++)
+        for (size_t u = 0; u < units; u++) {
+            const float *unit = x + (o * units + u) * inner;
+            for (size_t k = 0; mask[u] && k < inner; k++)
+                mask[u] = nonzero ? unit[k] == 0 : unit[k] <= 0;
+        }
+    for (size_t u = 0; u < units; u++)
+        left += mask[u];
+    return PyLong_FromSize_t(left);
+}
+
+/* spread(address, samples, elements, room) -> rms of single-precision [samples, elements] without the mean of the
+   samples / rms; 0 for zeros. room: a double for each element. */
+FAST static PyObject *kernel_spread(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 4) {
+        PyErr_SetString(PyExc_TypeError, "spread(address, samples, elements, room)");
+        return NULL;
+    }
+    const float *x = PyLong_AsVoidPtr(args[0]);
+    size_t samples = PyLong_AsSize_t(args[1]), elements = PyLong_AsSize_t(args[2]);
+    double *mean = PyLong_AsVoidPtr(args[3]);
+    if (!PyErr_Occurred() && (x == NULL || mean == NULL || samples == 0))
+        PyErr_SetString(PyExc_ValueError, "nothing to read");
+    if (PyErr_Occurred())
+        return NULL;
+    double whole = 0, apart = 0;
+    for (size_t k = 0; k < elements; k++)
+        mean[k] = 0;
+    for (size_t i = 0; i < samples; i++)
+        for (size_t k = 0; k < elements; k++)
+            mean[k] += x[i * elements + k];
+    for (size_t k = 0; k < elements; k++)
+        mean[k] /= (double)samples;
+    for (size_t i = 0; i < samples; i++)
+        for (size_t k = 0; k < elements; k++) {
+            double v = x[i * elements + k], d = v - mean[k];
+            whole += v * v;
+            apart += d * d;
+        }
+    return PyFloat_FromDouble(whole > 0 ? sqrt(apart / whole) : 0.0);
+}
+
+/* unmoved(gradient, update, square, samples, stride, eps) -> (moved by nothing, pushed, root below eps, root of 0)
+
+   Of single-precision samples: elements with a gradient, and those of them without an update; of every so manieth
+   element of the square of the optimizer's denominator, if its address is not 0. */
+static PyObject *kernel_unmoved(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 6) {
+        PyErr_SetString(PyExc_TypeError, "unmoved(gradient, update, square, samples, stride, eps)");
+        return NULL;
+    }
+    const float *gradient = PyLong_AsVoidPtr(args[0]), *update = PyLong_AsVoidPtr(args[1]);
+    const float *square = PyLong_AsVoidPtr(args[2]);
+    size_t samples = PyLong_AsSize_t(args[3]), stride = PyLong_AsSize_t(args[4]);
+    double eps = PyFloat_AsDouble(args[5]);
+    if (!PyErr_Occurred() && (gradient == NULL || update == NULL))
+        PyErr_SetString(PyExc_ValueError, "nothing to read");
+    if (PyErr_Occurred())
+        return NULL;
+    size_t still = 0, pushed = 0, below = 0, zero = 0;
+    for (size_t k = 0; k < samples; k++) {
+        pushed += gradient[k] != 0;
+        still += gradient[k] != 0 && update[k] == 0;
+        if (square != NULL) {
+            float root = sqrtf(square[k * stride]);
+            below += root < (float)eps;
+            zero += root == 0;
+        }
+    }
+    return Py_BuildValue("(dddd)", (double)still, (double)pushed, (double)below, (double)zero);
 }
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -551,12 +714,18 @@ static PyType_Spec lookup_spec = {
 static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))kernel_read, METH_FASTCALL, "read(address, elements, dtype) -> (low, high, norm)"},
     {"norms", (PyCFunction)(void (*)(void))kernel_norms, METH_FASTCALL, "norms(address, elements, dtype, ...) -> [norm, ...]"},
-    {"norm_rows", (PyCFunction)(void (*)(void))kernel_norm_rows, METH_FASTCALL,
-     "norm_rows(template, step, flags, parameters, Tensor, float32) -> (rows, total)"},
-    {"gather", (PyCFunction)(void (*)(void))kernel_gather, METH_FASTCALL, "gather(room, address, samples, stride, ...)"},
-    {"differences", (PyCFunction)(void (*)(void))kernel_differences, METH_FASTCALL,
-     "differences(before, after, elements, ...) -> [low, high, norm, ...]"},
-    {"dots", (PyCFunction)(void (*)(void))kernel_dots, METH_FASTCALL, "dots(a, b, elements, ...) -> [product, ...]"},
+    {"read_rows", (PyCFunction)(void (*)(void))kernel_read_rows, METH_FASTCALL,
+     "read_rows(template, step, flags, tensors, class, float32, gradients, room, samples) -> (rows, total)"},
+    {"change_rows", (PyCFunction)(void (*)(void))kernel_change_rows, METH_FASTCALL,
+     "change_rows(template, step, flags, ends, before, after, moved, samples) -> rows"},
+    {"products", (PyCFunction)(void (*)(void))kernel_products, METH_FASTCALL,
+     "products(now, before, moved, samples) -> four numbers"},
+    {"silent", (PyCFunction)(void (*)(void))kernel_silent, METH_FASTCALL,
+     "silent(address, outer, units, inner, nonzero, mask) -> units left"},
+    {"spread", (PyCFunction)(void (*)(void))kernel_spread, METH_FASTCALL,
+     "spread(address, samples, elements, room) -> share"},
+    {"unmoved", (PyCFunction)(void (*)(void))kernel_unmoved, METH_FASTCALL,
+     "unmoved(gradient, update, square, samples, stride, eps) -> four numbers"},
 #if defined(__unix__) || defined(__APPLE__)
     {"append", (PyCFunction)(void (*)(void))kernel_append, METH_FASTCALL,
      "append(descriptor, device, inode, whole, data) -> bool"},

@@ -31,6 +31,7 @@ class Layer:
     kind: str  # class name
     leaf: bool
     subjects: dict[str, int] = field(default_factory=dict)  # path in the output -> subject id
+    hooks: dict[Any, Any] = field(default_factory=dict)  # probes/backward.py
     calls: int = 0  # in the step
     calls_step: int = -1
     began: int = -1  # backward calls so far when it was last called as the outermost module

@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import _C, Tensor, nn
@@ -57,8 +57,7 @@ class BadTensor:
     root: str | None = None  # the module that was given it as an input
 
 
-@dataclass
-class Reached:
+class Reached(NamedTuple):
     """A gradient that reached a leaf module's output."""
 
     layer: Layer

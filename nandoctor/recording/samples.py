@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .stats import address, detach, ends, item, kernel, norms
+from .stats import detach, ends, item, norms
 
 Three = tuple[float, float, float]
 
@@ -17,6 +17,7 @@ class Samples:
     keys: tuple[int, ...]
     lengths: tuple[int, ...]  # elements of each tensor
     vector: Tensor  # float32, or float64 where a tensor is: all of them, one after the other
+    plan: bytes = b""  # as the kernel takes it, which has read them
 
     def like(self, other: "Samples | None") -> bool:
         return other is not None and self.keys == other.keys and self.lengths == other.lengths
@@ -27,10 +28,6 @@ class Samples:
 
 def gather(wanted: list[tuple[int, Tensor, int]]) -> list[Samples]:
     """wanted: key, tensor, every how manieth element. One for each device, in the order of the first on it."""
-    if all([x.dtype is torch.float32 for _, x, _ in wanted]):
-        places = [address(x) for _, x, _ in wanted]
-        if wanted and all(places):
-            return [_by_kernel(wanted, places)]
     found = []
     for device in dict.fromkeys(x.device for _, x, _ in wanted):
         here = [(key, detach(x).reshape(-1)[::stride]) for key, x, stride in wanted if x.device == device]
@@ -40,20 +37,6 @@ def gather(wanted: list[tuple[int, Tensor, int]]) -> list[Samples]:
     return found
 
 
-def _by_kernel(wanted: list[tuple[int, Tensor, int]], places: list[int]) -> Samples:
-    lengths = [-(-x.numel() // stride) for _, x, stride in wanted]
-    vector = torch.empty(sum(lengths))
-    asked: list[int] = []
-    for place, length, (_, _, stride) in zip(places, lengths, wanted, strict=True):
-        asked += (place, length, stride)
-    kernel.gather(vector.data_ptr(), *asked)
-    return Samples(tuple([key for key, _, _ in wanted]), tuple(lengths), vector)
-
-
-def _read_by_kernel(*vectors: Tensor) -> bool:
-    return bool(vectors) and all(x.dtype is torch.float32 and address(x) for x in vectors)
-
-
 def sizes(samples: Samples) -> list[float]:
     """L2 norm of each tensor's elements."""
     return norms(samples.parts())
@@ -61,9 +44,6 @@ def sizes(samples: Samples) -> list[float]:
 
 def differences(before: Samples, after: Samples, look: bool) -> list[Three]:
     """(low, high, norm) of what the elements of each tensor changed by; the ends are to be used at a look alone."""
-    if _read_by_kernel(before.vector, after.vector):
-        flat = kernel.differences(before.vector.data_ptr(), after.vector.data_ptr(), *before.lengths)
-        return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     parts = list(torch.split(after.vector - before.vector, list(before.lengths)))
     extremes = [tuple(item(end) for end in ends(part)) if look else (0.0, 0.0) for part in parts]
     return [(low, high, norm) for (low, high), norm in zip(extremes, norms(parts), strict=True)]
@@ -71,9 +51,6 @@ def differences(before: Samples, after: Samples, look: bool) -> list[Three]:
 
 def products(pairs: list[tuple[Tensor, Tensor]], lengths: tuple[int, ...], weights: list[int]) -> list[float]:
     """The dot product of each pair of vectors; a tensor's elements count as often as its weight says."""
-    if _read_by_kernel(*[x for pair in pairs for x in pair]):
-        found = [kernel.dots(a.data_ptr(), b.data_ptr(), *lengths) for a, b in pairs]
-        return [sum([w * dot for w, dot in zip(weights, dots, strict=True)]) for dots in found]
     device = pairs[0][0].device
     counts = torch.tensor(lengths, device=device)
     weight = torch.repeat_interleave(torch.tensor(weights, device=device, dtype=pairs[0][0].dtype), counts)

@@ -14,10 +14,17 @@ from ..names import Layer
 from ..run import Reached, Run
 from ..stats import SMALLEST_NORMAL, away, flushed, measurable, measure
 
+KEPT = 256  # calls of a layer in a step whose hooks serve again
+
 
 def watch_gradient(run: Run, layer: Layer, path: str, number: int, output: Tensor) -> None:
     assert output.grad_fn is not None
-    hook = run.recorder.guard("backward", partial(gradient, run, layer, path, number, output.output_nr))
+    key = path, number, output.output_nr
+    hook = layer.hooks.get(key)
+    if hook is None:
+        hook = run.recorder.guard("backward", partial(gradient, run, layer, *key))
+        if number < KEPT:
+            layer.hooks[key] = hook
     output.grad_fn.register_prehook(hook)
 
 

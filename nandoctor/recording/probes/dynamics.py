@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..run import Run
 from ..samples import Samples, products
-from ..stats import detach, local
+from ..stats import address, detach, kernel, local
 
 DENOMINATORS = ("exp_avg_sq", "square_avg", "sum")  # state of Adam, RMSprop, Adagrad: the square of the denominator
 
@@ -41,53 +41,74 @@ class Dynamics:
             vector /= scale
         kept = self.kept.get(optimizer)
         if kept is None or not samples.like(kept.gradient):
-            self.kept[optimizer] = Sampled(samples, products([(vector, vector)], samples.lengths, strides)[0])
+            self.kept[optimizer] = Sampled(samples, _products(samples, samples, None, strides)[0])
             return
-        before, moved = kept.gradient.vector, kept.moved
-        pairs = [(vector, vector), (vector, before)]
-        if moved is not None:
-            pairs += [(moved, before), (moved, vector - before)]
-        found = products(pairs, samples.lengths, strides)
+        found = _products(samples, kept.gradient, kept.moved, strides)
         size = math.sqrt(abs(found[0])) * math.sqrt(abs(kept.own))
         kept.gradient, kept.own, kept.moved = samples, found[0], None
         subject = run.recorder.subject(f"{number}", "optimizer")
         if size > 0 and math.isfinite(size):
             run.recorder.value("gradient_cosine", subject, found[1] / size)
-        if len(found) == 4 and found[2] and math.isfinite(found[2]) and math.isfinite(found[3]):
+        if found[2] and math.isfinite(found[2]) and math.isfinite(found[3]):
             row = (found[2], 0.0, found[3] / (-2 * found[2]))
             run.recorder.add("curvature", subject, row)
 
-    def moved(self, optimizer: Any, before: Samples, after: Samples) -> None:
-        """The weights around the step that just ended, by the same elements."""
+    def moved(self, optimizer: Any, before: Samples, by: Tensor) -> None:
+        """What the step that just ended changed the same elements of the weights by."""
         kept = self.kept.get(optimizer)
         if kept is not None and before.like(kept.gradient):
-            kept.moved = after.vector - before.vector
+            kept.moved = by
 
     def look(
         self, optimizer: Any, parameter: Tensor, subject: int, gradient: Tensor, update: Tensor, stride: int,
         eps: float | None,
     ) -> None:  # fmt: skip
         """Samples of one parameter's gradient and update, and of the optimizer's denominator."""
-        held = gradient != 0
-        numbers = [(held & (update == 0)).sum(), held.sum()]
-        square = _denominator(optimizer, parameter, stride)
-        if square is not None and eps is not None:
-            root = square.float().sqrt()
-            numbers += [(root < eps).sum(), (root == 0).sum()]
-        found = [float(n) for n in torch.stack(numbers).tolist()]
-        self.run.recorder.add("unmoved", subject, (0.0, found[1], found[0]), local(parameter))
-        if len(found) == 4 and square is not None:
-            self.run.recorder.add("denominator", subject, (found[3], float(square.numel()), found[2]), local(parameter))
+        square = _denominator(optimizer, parameter) if eps is not None else None
+        found = _unmoved(gradient, update, square, stride, eps or 0.0)
+        own = local(parameter)
+        self.run.recorder.add("unmoved", subject, (0.0, found[1], found[0]), own)
+        if square is not None:
+            self.run.recorder.add("denominator", subject, (found[3], float(-(-own.numel() // stride)), found[2]), own)
 
 
-def _denominator(optimizer: Any, parameter: Tensor, stride: int) -> Tensor | None:
+def _products(now: Samples, before: Samples, moved: Tensor | None, strides: list[int]) -> tuple[float, ...]:
+    """now*now, now*before, moved*before, moved*(now - before), every element as often as it stands for others."""
+    if kernel is not None and now.plan and before.vector.dtype is torch.float32:
+        held = moved.data_ptr() if moved is not None else 0
+        return kernel.products(now.vector.data_ptr(), before.vector.data_ptr(), held, now.plan)
+    pairs = [(now.vector, now.vector), (now.vector, before.vector)]
+    if moved is not None:
+        pairs += [(moved, before.vector), (moved, now.vector - before.vector)]
+    return (*products(pairs, now.lengths, strides), 0.0, 0.0)[:4]
+
+
+def _unmoved(gradient: Tensor, update: Tensor, square: Tensor | None, stride: int, eps: float) -> tuple[float, ...]:
+    """Elements with a gradient but no update, those with a gradient, denominators below eps, those of 0.
+
+    square: all elements of the square of the denominator, of which every `stride`th is read.
+    """
+    read = [gradient, update] + ([square] if square is not None else [])
+    places = [address(x) if x.dtype is torch.float32 else 0 for x in read]
+    if kernel is not None and all(places):
+        place, every = (places[2], stride) if square is not None else (0, 0)
+        return kernel.unmoved(places[0], places[1], place, gradient.numel(), every, eps)
+    held = gradient != 0
+    numbers = [(held & (update == 0)).sum(), held.sum()]
+    if square is not None:
+        root = square.reshape(-1)[::stride].float().sqrt()
+        numbers += [(root < eps).sum(), (root == 0).sum()]
+    return tuple(float(n) for n in torch.stack(numbers).tolist())
+
+
+def _denominator(optimizer: Any, parameter: Tensor) -> Tensor | None:
     state = optimizer.state.get(parameter)
     if not isinstance(state, dict):
         return None
     for name in DENOMINATORS:
         value = local(state[name]) if isinstance(state.get(name), Tensor) else None
         if value is not None and value.shape == local(parameter).shape and value.is_floating_point():
-            return detach(value).reshape(-1)[::stride]
+            return detach(value)
     return None
 
 

@@ -15,6 +15,7 @@ from ..quiet import quiet
 from ..run import Run
 from ..stats import item
 
+SELDOM = 25  # steps between two looks of a run that is recorded whole throughout: each computes the loss five times
 EXCHANGES = 4  # per look: their mean and spread are averaged over the looks
 FEW = 8  # samples
 LARGEST = 200_000  # elements of the answers
@@ -27,7 +28,9 @@ ROUNDING = 1e-9  # of what is computed in float64
 def look(run: Run, loss: Tensor) -> None:
     """An `exchanged` row for each call of a model whose answers the loss is made of."""
     recorder = run.recorder
-    if recorder.step % LOOK_EVERY or loss.grad_fn is None or not loss.is_cpu or loss.numel() != 1:
+    governor = recorder.governor
+    every = SELDOM if governor.unlimited and recorder.step >= governor.whole_steps else LOOK_EVERY
+    if recorder.step % every or loss.grad_fn is None or not loss.is_cpu or loss.numel() != 1:
         return
     sources = [number for number, *_ in run.outputs]
     known = {

@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from itertools import islice
 from threading import get_ident
 from typing import Any
 
@@ -15,12 +16,15 @@ from ..frames import user_place
 from ..incident import Place
 from ..run import Run
 from ..stats import detach, local, norms, plain
+from .plan import Plan
 from .roster import Roster
 from .thin import Thin
-from .weights import SAMPLE, Watched, Weights
+from .watched import SAMPLE, Watched
+from .weights import Weights
 
 COMPARED_EVERY = 64  # steps: at the same ones on all ranks, whose bursts come at different times
 LOOKED_AT = 4  # parameters of an optimizer
+NOT_DESCRIBED = ("params", "lr", "initial_lr")  # of a group: they have rows of their own
 
 
 class Optimizers:
@@ -30,6 +34,9 @@ class Optimizers:
         self.roster = Roster(run.recorder.governor)
         self.stepped = 0  # steps that were seen, for GradScaler.step
         self.gradients_finite = True
+        # the optimizer whose step runs, and its parameters
+        self.stepping: tuple[weakref.ref[torch.optim.Optimizer] | None, list[Watched]] = None, []
+        self.at_once: Plan | None = None  # by which the gradients of the step that runs were read
         # backwards when it last stepped, and its thread, as long as the gradients that it used stand there
         self.used: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
 
@@ -40,13 +47,14 @@ class Optimizers:
             self.run.reads.asleep = True  # Adam reads the count of its steps once for each parameter
             if not self.run.recorder.governor.whole and self._thin_gradients(optimizer):
                 return
-        watched = self.weights.of(optimizer)
+        watched, self.at_once = self.weights.of(optimizer), None
+        self.stepping = weakref.ref(optimizer), watched
         self._describe(optimizer, watched)
         if not with_closure(args, kwargs):  # else the gradients are made within the step
             self._gradients(optimizer, watched)
             self._never_cleared(optimizer)
         # Lightning's first gradients come within the step
-        self.weights.before(optimizer, watched, with_closure(args, kwargs))
+        self.weights.before(optimizer, watched, with_closure(args, kwargs), self.at_once)
 
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run = self.run
@@ -61,7 +69,10 @@ class Optimizers:
             self.stepped += 1
             self.ends()
             return
-        watched = self.weights.of(optimizer)
+        (begun, watched), plan = self.stepping, self.at_once
+        self.stepping, self.at_once = (None, []), None
+        if with_closure(args, kwargs) or begun is None or begun() is not optimizer:  # one that steps inside another
+            watched, plan = self.weights.of(optimizer), None
         if with_closure(args, kwargs):
             self._gradients(optimizer, watched)
         self._rates(optimizer)
@@ -69,7 +80,7 @@ class Optimizers:
         known = self.roster.of(optimizer)
         known.place = known.place or user_place()
         was_bad = self.weights.bad_after_step
-        broken = self.weights.after(optimizer, watched)
+        broken = self.weights.after(optimizer, watched, plan)
         if broken and self.gradients_finite and not was_bad and run.loss_finite:
             w = broken[0]
             if made_by_step(optimizer, w):
@@ -98,9 +109,8 @@ class Optimizers:
         if getattr(optimizer, "grad_scale", None) is not None:
             return False
         known = self.roster.of(optimizer)
-        if known.plan is None or known.plan.version != self.weights.version:
-            known.plan = self.thin.plan(optimizer, known.number)
-        total = self.thin.gradients(optimizer, known.plan) if known.plan is not None else math.nan
+        plan = self.weights.plan(optimizer, known)
+        total = self.thin.gradients(optimizer, plan) if plan is not None else math.nan
         if total is not None and not math.isfinite(total):
             return False
         self.gradients_finite = True  # as far as is known: recorder.late tells of those on an accelerator
@@ -148,6 +158,13 @@ class Optimizers:
         run = self.run
         scale = getattr(optimizer, "grad_scale", None)  # fused optimizers unscale inside their kernel
         found_inf = getattr(optimizer, "found_inf", None)
+        known = self.roster.of(optimizer)
+        if scale is None:
+            norm = self.weights.gradients_at_once(optimizer, known, watched)
+            if norm is not None:
+                self.gradients_finite, self.at_once = True, known.plan
+                run.recorder.governor.gradient(norm)
+                return
         unscaling = float(scale) if scale is not None else None
         total, finite = self.weights.gradients(optimizer, self.number(optimizer), watched, unscaling)
         self.gradients_finite = finite
@@ -164,7 +181,8 @@ class Optimizers:
             optimizer = reference()
             if optimizer is None or self.used.get(optimizer, (0, 0))[1] != get_ident():
                 continue
-            if cleared(self.weights.of(optimizer)):
+            entry = self.weights.known.get(optimizer)
+            if entry is None or cleared(entry[1]):
                 self.used.pop(optimizer, None)
 
     def _never_cleared(self, optimizer: torch.optim.Optimizer) -> None:
@@ -180,15 +198,22 @@ class Optimizers:
         return self.roster.of(optimizer).number
 
     def _describe(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> None:
+        known = self.roster.of(optimizer)
+        settings = [
+            value for group in optimizer.param_groups for key, value in group.items() if key not in NOT_DESCRIBED
+        ]
+        seen = self.weights.version, settings
+        if seen == known.seen and not any([isinstance(value, Tensor) for value in settings]):
+            return
+        known.seen = seen
         names = iter(watched)
         groups = []
         for group in optimizer.param_groups:
             described: dict[str, Any] = {
-                key: _plain(value) for key, value in group.items() if key not in ("params", "lr", "initial_lr")
+                key: _plain(value) for key, value in group.items() if key not in NOT_DESCRIBED
             }
             described["parameters"] = [next(names).name for _ in group["params"]]
             groups.append(described)
-        known = self.roster.of(optimizer)
         if known.said != groups:
             known.said = groups
             self.run.recorder.note(
@@ -230,8 +255,9 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> Optimizers:
 
 def cleared(watched: list[Watched]) -> bool:
     """None or zeros where the first parameters' gradients were; few are enough, they are cleared together."""
-    gradients = [g for w in watched if (p := w.ref()) is not None and (g := plain(p.grad)) is not None][:LOOKED_AT]
-    return not any(norms([detach(g).reshape(-1)[: SAMPLE] for g in gradients]))
+    standing = (grad for w in watched if (p := w.ref()) is not None and (grad := p.grad) is not None)
+    gradients = [g for grad in islice(standing, LOOKED_AT) if (g := plain(grad)) is not None]
+    return not gradients or not any(norms([detach(g).reshape(-1)[:SAMPLE] for g in gradients]))
 
 
 def made_by_step(optimizer: torch.optim.Optimizer, w: Watched) -> bool:

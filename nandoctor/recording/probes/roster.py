@@ -10,7 +10,7 @@ import torch
 
 from ..governor import Governor
 from ..incident import Place
-from .thin import Plan
+from .plan import Plan
 
 
 @dataclass
@@ -20,11 +20,12 @@ class Known:
     ref: "weakref.ref[torch.optim.Optimizer]"
     number: int
     rates: list[int] = field(default_factory=list)  # subjects of its groups' learning rates
-    said: Any = None  # hyperparameters as last noted
+    seen: Any = None  # hyperparameters as they were at the last step
+    said: Any = None  # as last noted
     norm: float = 0.0  # of its gradients, when they were last read in a thin step
     place: Place | None = None  # the user's step() line
     stale: int = 0  # steps in a row with gradients that a step had used before
-    plan: Plan | None = None  # of its rows in a thin step
+    plan: Plan | None = None  # of its rows
 
 
 class Roster:

@@ -35,9 +35,11 @@ def look(run: Run, loss: Tensor) -> None:
     recorder = run.recorder
     if not recorder.governor.whole or loss.grad_fn is None:
         return
-    nodes = list(near(loss.grad_fn))
-    whole = set(_alone(loss.grad_fn)) if looking(recorder) else set()
-    if looking(recorder):
+    look, root = looking(recorder), loss.grad_fn
+    one = not look and (root.name() in PAIRS or root.name() in CLASSES)  # what lies below it are the model's answers
+    nodes = [root] if one else list(near(root))
+    whole = set(_alone(root)) if look else set()
+    if look:
         exchanged.look(run, loss)
         _by_hand(run, nodes, whole)
     for node in nodes:
@@ -50,7 +52,7 @@ def look(run: Run, loss: Tensor) -> None:
         subject = recorder.subject(name.removesuffix("Backward0"), "loss")
         if name in PAIRS and is_plain_float(target):
             recorder.add("target", subject, measure(target), target)
-        if looking(recorder) and given.numel() <= LARGEST:
+        if look and given.numel() <= LARGEST:
             row = _classes(node, given, target) if name in CLASSES else _fit(name, detach(given), detach(target))
             _add(run, subject, row, node in whole)
 

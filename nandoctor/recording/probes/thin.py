@@ -1,30 +1,16 @@
 """What is read at a step that is not recorded whole: the norms of all gradients, in one go."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ...trace.schema import CLIPPED, DTYPES, KIND, NO_SHAPE, NORM_ONLY, ROW, SCALED
+from ...trace.schema import NO_SHAPE, NORM_ONLY, ROW
 from ..run import Run
 from ..stats import away, kernel, local, norms, plain
+from .at_once import flags_of, parameters_of
+from .plan import FLOAT32, GRADIENT, GRADIENT_NORM, Plan
 from .weights import Weights
-
-GRADIENT, GRADIENT_NORM, FLOAT32 = KIND["parameter_gradient"], KIND["gradient_norm"], DTYPES.index("float32")
-UNWANTED = 255  # kind of a row that kernel.norm_rows leaves out
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What does not change of the rows of an optimizer's gradients."""
-
-    version: int  # of what is known of the parameters (probes/weights.py)
-    rows: list[tuple[int, int, bool]]  # for each parameter: subject, shape, is it wanted?
-    total: int  # subject of the gradient norm
-    readable: bool  # by one kernel
-    wrapped: bool  # DTensors
-    template: bytes  # of the packed rows, for kernel.norm_rows
 
 
 class Thin:
@@ -36,13 +22,13 @@ class Thin:
 
         None where they are on an accelerator: they arrive with the next step.
         """
-        run, groups = self.run, optimizer.param_groups
-        parameters = groups[0]["params"] if len(groups) == 1 else [p for group in groups for p in group["params"]]
+        run, parameters = self.run, parameters_of(optimizer)
         if len(parameters) != len(plan.rows) or not plan.readable:
             return math.nan
         if kernel is not None:
-            flags = self._flags() if run.clipped or run.scale is not None else NORM_ONLY
-            read = kernel.norm_rows(plan.template, run.recorder.step, flags, parameters, Tensor, torch.float32)
+            flags = flags_of(run) if run.clipped or run.scale is not None else NORM_ONLY
+            step = run.recorder.step
+            read = kernel.read_rows(plan.gradients, step, flags, parameters, Tensor, torch.float32, True, 0, b"")
             if read is not None:
                 run.recorder.packed(read[0])
                 return read[1]
@@ -61,13 +47,8 @@ class Thin:
             return None
         return self._written(sizes.tolist(), rows, plan.total)
 
-    def _flags(self) -> int:
-        run = self.run
-        scaled = run.scale is not None and not run.unscaled
-        return NORM_ONLY | (CLIPPED if run.clipped else 0) | (SCALED if scaled else 0)
-
     def _later(self, sizes: Tensor, rows: list[tuple[int, int, bool]], total_of: int) -> None:
-        step, flags = self.run.recorder.step, self._flags()
+        step, flags = self.run.recorder.step, flags_of(self.run)
         wanted = [place for place, row in enumerate(rows) if row[2]]
         numbers = torch.cat([sizes, torch.linalg.vector_norm(sizes).reshape(1)])[[*wanted, len(rows)]]
         made = [ROW.pack(step, *rows[p][:2], 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, 0.0) for p in wanted]
@@ -79,37 +60,13 @@ class Thin:
         total = math.sqrt(sum([norm * norm for norm in sizes]))
         if not math.isfinite(total):
             return math.nan
-        step, flags = recorder.step, self._flags()
+        step, flags = recorder.step, flags_of(self.run)
         recorder.packed(b"".join([
             ROW.pack(step, subject, shape, 0, GRADIENT, FLOAT32, flags, 0, 0.0, 0.0, norm)
             for (subject, shape, wanted), norm in zip(rows, sizes, strict=True) if wanted
         ]))  # fmt: skip
         recorder.value("gradient_norm", total_of, total)
         return total
-
-    def plan(self, optimizer: torch.optim.Optimizer, number: int) -> Plan | None:
-        """None where no step of it has been recorded whole."""
-        recorder, entry = self.run.recorder, self.weights.known.get(optimizer)
-        if entry is None:
-            return None
-        watched = entry[1]
-        held = [local(w.parameter) for w in watched]
-        rows = [(w.weight, recorder.shape(p.shape), w.wanted) for w, p in zip(watched, held, strict=True)]
-        total = recorder.subject(f"{number}", "optimizer")
-        return Plan(
-            version=self.weights.version,
-            rows=rows,
-            total=total,
-            readable=all(p.dtype is torch.float32 for p in held),
-            wrapped=any(w.parameter is not p for w, p in zip(watched, held, strict=True)),
-            template=b"".join([
-                *(
-                    ROW.pack(0, subject, shape, 0, GRADIENT if wanted else UNWANTED, FLOAT32, 0, 0, 0.0, 0.0, 0.0)
-                    for subject, shape, wanted in rows
-                ),
-                ROW.pack(0, total, NO_SHAPE, 0, GRADIENT_NORM, 0, 0, 0, 0.0, 0.0, 0.0),
-            ]),
-        )  # fmt: skip
 
     def weights_after(self, optimizer: torch.optim.Optimizer) -> None:
         """Norms alone, after a step that is not recorded whole: for the comparison of replicas."""

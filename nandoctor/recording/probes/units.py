@@ -1,5 +1,6 @@
 """Units that never fire and rows of weights that never get a gradient, over a window of looks (E32)."""
 
+import math
 import weakref
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ..looks import WINDOW, looking
 from ..names import Layer
 from ..run import Run
-from ..stats import detach
+from ..stats import address, detach, kernel
 
 MAX_UNITS = 65_536  # a vocabulary is no layer of units
 SPREAD = 1_000_000  # elements: larger outputs are not worth a pass of their own
@@ -23,14 +24,20 @@ class Silence:
         self.looks = 0
         self.silent = torch.ones(units, dtype=torch.bool)
 
-    def look(self, silent: Tensor) -> tuple[float, float, float]:
-        """Looks of the window, units, silent ones: a row."""
-        if self.looks >= WINDOW or silent.numel() != self.silent.numel() or silent.device != self.silent.device:
-            self.looks, self.silent = 0, silent
-        else:
-            self.silent = self.silent & silent
+    def look(self, values: Tensor, dimension: int, nonzero: bool) -> tuple[float, float, float]:
+        """Looks of the window, units, those with nothing above 0 (nonzero: nothing but 0) all the while: a row."""
+        units = values.shape[dimension]
+        if self.looks >= WINDOW or units != len(self.silent):
+            self.looks, self.silent = 0, torch.ones(units, dtype=torch.bool)
         self.looks += 1
-        return float(self.looks), float(silent.numel()), float(self.silent.sum())
+        if kernel is not None and values.dtype is torch.float32 and (place := address(values)):
+            inner = math.prod(values.shape[dimension + 1 :])
+            outer = values.numel() // max(units * inner, 1)
+            left = kernel.silent(place, outer, units, inner, nonzero, self.silent.data_ptr())
+            return float(self.looks), float(units), float(left)
+        by_unit = detach(values).movedim(dimension, 0).reshape(units, -1)
+        self.silent &= ~(by_unit != 0).any(1) if nonzero else (by_unit <= 0).all(1)
+        return float(self.looks), float(units), float(self.silent.sum())
 
 
 class Units:
@@ -46,22 +53,18 @@ class Units:
         dimension = _units(module, output)
         if dimension is None or not 1 < output.shape[dimension] <= MAX_UNITS:
             return
-        others = [d for d in range(output.dim()) if d != dimension]
-        silent = detach(output).amax(others) <= 0
-        silence = self.layers.setdefault(layer, Silence(silent.numel()))
+        silence = self.layers.setdefault(layer, Silence(output.shape[dimension]))
         recorder, subject = self.run.recorder, self.run.subject(layer)
-        recorder.add("silent_units", subject, silence.look(silent), output)
+        recorder.add("silent_units", subject, silence.look(output, dimension % output.dim(), False), output)
         if len(output) >= SAMPLES and output.numel() <= SPREAD:
-            recorder.value("spread", subject, _spread(detach(output)))
+            recorder.value("spread", subject, _spread(output))
 
     def gradient(self, subject: int, gradient: Tensor) -> None:
         """Which rows of a weight, which elements of a bias, got no gradient at all?"""
         if gradient.device.type != "cpu" or gradient.dim() < 1 or not 1 < gradient.shape[0] <= MAX_UNITS:
             return
-        rows = detach(gradient).flatten(1) if gradient.dim() > 1 else detach(gradient).unsqueeze(1)
-        still = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32) == 0
-        silence = self.parameters.setdefault(subject, Silence(still.numel()))
-        self.run.recorder.add("still_units", subject, silence.look(still), gradient)
+        silence = self.parameters.setdefault(subject, Silence(len(gradient)))
+        self.run.recorder.add("still_units", subject, silence.look(gradient, 0, True), gradient)
 
 
 def _units(module: nn.Module, output: Tensor) -> int | None:
@@ -77,7 +80,10 @@ def _spread(output: Tensor) -> float:
     """How far the samples of a batch differ at all, against what they have in common: rms of what is left when their
     mean is taken away / rms. 0 for one answer to everything.
     """
-    values = output.float()
+    if kernel is not None and output.dtype is torch.float32 and (place := address(output)):
+        room = torch.empty(output.numel() // len(output), dtype=torch.float64)
+        return kernel.spread(place, len(output), len(room), room.data_ptr())
+    values = detach(output).float()
     size = torch.linalg.vector_norm(values)
     apart = torch.linalg.vector_norm(values - values.mean(0))
     return float(apart / size) if size > 0 else 0.0

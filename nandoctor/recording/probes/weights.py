@@ -14,33 +14,16 @@ from ..names import class_name
 from ..run import Run
 from ..samples import Samples, differences, gather, sizes
 from ..stats import SMALLEST_NORMAL, detach, ends, flushed, is_bad, item, local, measurable, measure, norms, plain
+from . import at_once
+from .at_once import parameters_of
 from .dynamics import Dynamics, epsilons
+from .plan import Plan, plan_of
+from .roster import Known
 from .units import Units
+from .watched import SAMPLE, Watched
 
 ROUNDING = 1e-5  # the same elements summed in another order
 FAR_OFF = 5.0  # times its norm
-SAMPLE = 2_048  # elements of one parameter whose update is read: 2 % error on the norm of a dense update
-
-
-@dataclass
-class Watched:
-    """One parameter of one optimizer."""
-
-    ref: "weakref.ref[Tensor]"  # nothing of the user's is kept alive
-    name: str
-    kind: str | None
-    weight: int  # subject ids
-    wanted: bool
-    stride: int
-    gradient: Tensor | None = None  # sample of the gradient that this step uses
-    sampled: Tensor | None = None  # sample of the weight before the step of an alarm
-
-    @property
-    def parameter(self) -> Tensor:
-        found = self.ref()
-        if found is None:
-            raise ReferenceError(f"parameter {self.name} is gone")
-        return found
 
 
 @dataclass
@@ -62,8 +45,8 @@ class Weights:
 
     def of(self, optimizer: torch.optim.Optimizer) -> list[Watched]:
         """The parameters of an optimizer with their names; found again when its groups change."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        key = tuple(id(p) for p in parameters)
+        parameters = parameters_of(optimizer)
+        key = tuple(map(id, parameters))
         entry = self.known.get(optimizer)
         if entry is None or entry[0] != key:
             self.version += 1
@@ -111,7 +94,46 @@ class Weights:
         self.left.clear()
         self.dynamics.kept.clear()
 
+    def plan(self, optimizer: torch.optim.Optimizer, known: Known, anew: bool = False) -> Plan | None:
+        """How the parameters are read at once; None where no step of this optimizer has been recorded whole.
+
+        anew: others of them may have gradients now.
+        """
+        if anew or known.plan is None or known.plan.version != self.version:
+            entry = self.known.get(optimizer)
+            if entry is None:
+                return None
+            present = tuple([w.parameter.grad is not None for w in entry[1]])
+            if known.plan is None or (known.plan.version, known.plan.present) != (self.version, present):
+                known.plan = plan_of(self.run.recorder, entry[1], known.number, self.version, present)
+        return known.plan
+
     # --- around a step ---------------------------------------------------------------------------------------
+    def gradients_at_once(self, optimizer: torch.optim.Optimizer, known: Known, watched: list[Watched]) -> float | None:
+        """Rows for all gradients, and their total norm; None, and no row, where they must be read one by one."""
+        run, parameters = self.run, parameters_of(optimizer)
+        for anew in (False, True):
+            plan = self.plan(optimizer, known, anew)
+            read = at_once.gradients(run, plan, parameters) if plan is not None else None
+            if read is not None:
+                break
+        else:
+            return None
+        total, samples = read
+        scale = run.scale if run.scale and not run.unscaled else 1.0
+        self.dynamics.gradients(optimizer, known.number, samples, [], scale)
+        if looking(run.recorder):
+            for w, part in zip(self._sampled_of(samples, watched), samples.parts(), strict=True):
+                w.gradient = part
+                if (grad := w.parameter.grad) is not None:
+                    self.units.gradient(w.weight, grad)
+        return total
+
+    @staticmethod
+    def _sampled_of(samples: Samples, watched: list[Watched]) -> list[Watched]:
+        by_id = {id(w): w for w in watched}
+        return [by_id[key] for key in samples.keys]
+
     def gradients(
         self, optimizer: torch.optim.Optimizer | None, number: int, watched: list[Watched], scale: float | None
     ) -> tuple[float, bool]:
@@ -162,16 +184,24 @@ class Weights:
             sample = detach(gradient).reshape(-1)[:: w.stride]
             self.run.recorder.add("flush", w.weight, flushed(sample), gradient)
 
-    def before(self, optimizer: torch.optim.Optimizer, watched: list[Watched], closure: bool = False) -> None:
-        """Keep a sample of each parameter, and see whether anybody has written to it since the last step."""
-        held = [(w, w.parameter) for w in watched if w.wanted]
-        self.taken = gather([
-            (id(w), own, w.stride) for w, p in held
-            if (closure or p.grad is not None) and measurable(own := local(p))
-        ])  # fmt: skip
+    def before(
+        self, optimizer: torch.optim.Optimizer, watched: list[Watched], closure: bool = False, plan: Plan | None = None
+    ) -> None:
+        """Keep a sample of each parameter, and see whether anybody has written to it since the last step.
+
+        plan: of the gradients that were read at once.
+        """
+        read = at_once.weights(plan, parameters_of(optimizer)) if plan is not None else None
+        if read is not None:
+            self.taken = [read]
+        else:
+            self.taken = gather([
+                (id(w), own, w.stride) for w in watched
+                if w.wanted and (closure or w.parameter.grad is not None) and measurable(own := local(w.parameter))
+            ])  # fmt: skip
         for taken, left in zip(self.taken, self.left.get(optimizer, ()), strict=False):
             if taken.like(left) and not torch.equal(taken.vector, left.vector):
-                self._written_to(taken, left, {id(w): w for w, _ in held})
+                self._written_to(taken, left, {id(w): w for w in watched})
 
     def _written_to(self, taken: Samples, left: Samples, by_id: dict[int, Watched]) -> None:
         for key, norm, before in zip(taken.keys, sizes(taken), sizes(left), strict=True):
@@ -180,10 +210,14 @@ class Weights:
             if change > (ROUNDING if self.run.foreign is None else FAR_OFF):
                 self.run.recorder.value("foreign_write", by_id[key].weight, change)
 
-    def after(self, optimizer: torch.optim.Optimizer, watched: list[Watched]) -> list[Watched]:
+    def after(
+        self, optimizer: torch.optim.Optimizer, watched: list[Watched], plan: Plan | None = None
+    ) -> list[Watched]:
         """Rows for weights and updates; returns the parameters that are not finite now."""
         recorder = self.run.recorder
         look = looking(recorder)
+        if plan is not None and len(self.taken) == 1 and self._after_at_once(optimizer, plan, watched, look):
+            return []
         held = [(w, value) for w in watched if (value := plain(w.parameter)) is not None]
         broken = []
         for (w, value), norm in zip(held, norms([value for _, value in held]), strict=True):
@@ -198,6 +232,24 @@ class Weights:
         self._updates(optimizer, {id(w): w for w, _ in held}, {id(w) for w in broken}, look)
         self.bad_after_step = bool(broken)
         return broken
+
+    def _after_at_once(
+        self, optimizer: torch.optim.Optimizer, plan: Plan, watched: list[Watched], look: bool
+    ) -> bool:
+        before = self.taken[0]
+        read = at_once.updates(self.run, plan, parameters_of(optimizer), before, look)
+        if read is None:
+            return False
+        after, moved = read
+        self.taken, self.left[optimizer], self.bad_after_step = [], [after], False
+        self.dynamics.moved(optimizer, before, moved)
+        if look:
+            eps = epsilons(optimizer)
+            for w, by in zip(self._sampled_of(before, watched), torch.split(moved, list(before.lengths)), strict=True):
+                if w.gradient is not None:
+                    own_eps = eps.get(id(w.parameter))
+                    self.dynamics.look(optimizer, w.parameter, w.weight, w.gradient, by, w.stride, own_eps)
+        return True
 
     def _updates(
         self, optimizer: torch.optim.Optimizer, by_id: dict[int, Watched], broken: set[int], look: bool
@@ -232,7 +284,7 @@ class Weights:
                 if key in broken:
                     by_id[key].sampled = part
             return
-        self.dynamics.moved(optimizer, before, after)
+        self.dynamics.moved(optimizer, before, after.vector - before.vector)
         if look:
             eps = epsilons(optimizer)
             for key, was, now in zip(before.keys, before.parts(), after.parts(), strict=True):
