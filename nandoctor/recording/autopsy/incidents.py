@@ -242,17 +242,19 @@ class Alarms:
             run.checked_gradients = True
             return
         run.checked_gradients = True
-        if run.recorder.settings.active and run.scale is not None and run.scale <= 1 and not self._full():
-            incident = self.watch.birth_in_backward() or run.incident("gradient", phase="backward", method="gradients")
-            if incident.op is None and not self.origin.from_hazard(incident, self.graphs.hazards):
-                self.origin.from_trail(incident, [])
-            incident.kind, incident.dtype = incident.kind or "nan", incident.dtype or "float32"
-            self.file(incident)  # no loss scale is left that could be at fault, and every step is left out
+        hopeless = run.recorder.settings.active and run.scale is not None and run.scale <= 1 and not self._full()
+        if not hopeless and self.skipped >= MAX_SKIPPED:
             return
-        if self.skipped < MAX_SKIPPED:
-            self.skipped += 1
-            incident = self.run.incident("gradient", phase="backward", skipped=True, method="gradients")
+        incident = self.watch.birth_in_backward() or run.incident("gradient", phase="backward", method="gradients")
+        # what stands at its singular point makes a NaN whatever the scale is
+        if incident.op is None and not self.origin.from_hazard(incident, self.graphs.hazards):
             self.origin.from_trail(incident, [])
+        if hopeless:  # no loss scale is left that could be at fault, and every step is left out
+            incident.kind, incident.dtype = incident.kind or "nan", incident.dtype or "float32"
+            self.file(incident)
+        else:
+            self.skipped += 1
+            incident.skipped = True
             run.recorder.incident(incident)
 
     # --- from an alarm to a birth ----------------------------------------------------------------------------
