@@ -120,7 +120,7 @@ def gather(trace: Trace) -> Incidents:
     training = [_from_elsewhere(trace, bad) for bad in training]
     counting = [bad for bad in training if not _by_design(bad)]
     designed = [bad for bad in training if _by_design(bad)]
-    if designed and _skips_for_ever(trace):
+    if designed and (_skips_for_ever(trace) or _singular_to_the_end(trace, designed)):
         counting = sorted([*counting, _start_of_streak(trace, designed)], key=lambda bad: bad.step)
     evaluation = [bad for bad in found if bad.mode == "eval" or bad.alarm == "evaluation"]
     return Incidents(
@@ -240,6 +240,18 @@ def _skips_for_ever(trace: Trace) -> bool:
         return True
     losses = trace.rows("loss")["value"]
     return streak >= LOSSES_IN_A_ROW and _last_streak(np.isfinite(losses)) >= LOSSES_IN_A_ROW
+
+
+def _singular_to_the_end(trace: Trace, designed: list[Bad]) -> bool:
+    """The last steps were left out one by one, and an operation at its singular point was seen in each: it makes NaN
+    whatever the loss scale is.
+    """
+    rows = trace.rows("step")
+    streak = _last_streak(rows["value"])
+    if streak < LOSSES_IN_A_ROW:
+        return False
+    named = {bad.step for bad in designed if bad.op is not None and bad.method == "graph"}
+    return all(int(step) in named for step in rows["step"][-streak:][:LOSSES_IN_A_ROW])
 
 
 def _last_streak(values: np.ndarray[Any, Any]) -> int:
