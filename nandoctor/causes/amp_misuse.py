@@ -4,7 +4,8 @@ What happens
     Gradients carry the loss scale, 65536 at first, from backward to unscale_.
     Clipping before unscale_ clips to a 65536th of what was meant. unscale_ twice
     between two updates raises an error; a way through the loop that leaves out
-    update() does so one batch later.
+    update() does so one batch later. A division by get_scale() of one's own after
+    unscale_ leaves a 65536th of every gradient.
 
 How to tell it from its neighbours
     fp16-overflow: a forward value passes 65504, whatever the order of calls.
@@ -38,6 +39,8 @@ HALF = 0.5  # of the scaler's own steps: another optimizer that is stepped past 
 MOST = 0.9  # of the steps: a habit of the loop
 PATIENCE = 20  # skips in a row: torch halves the scale at each, a millionth is left after twenty
 BACKED_OFF = 1 / 16
+SHRUNK = 5.0  # the loss scale over what gradients shrank by: sums of terms with signs differ from them by a few times
+LARGE = 256.0  # a loss scale that no other habit of a program divides gradients by
 CLIPS = 3  # a clip of scaled gradients seen so often is the loop, not an accident
 
 
@@ -59,10 +62,20 @@ def judge(e: Evidence) -> Answer:
     scale = e.precision.scale_first
     if clips >= CLIPS and (scale is None or scale > 1):
         facts.append(Fact(f"{clips} clips saw gradients still multiplied by the loss scale", clips, 0))
+    shrunk = _divided_again(e)
+    if shrunk is not None:
+        times, size = shrunk
+        text = f"gradients are {num(times)} times smaller than what reached the layers, and the loss scale is "
+        facts.append(Fact(f"{text}{num(size)}: they are divided by it once more after unscale_", times, size))
     facts += _never(e)
     if not facts:
         return None
     return Verdict(CRASHED if crashed else ORDER, f"GradScaler is misused: {facts[0].fact}.", tuple(facts))
+
+
+def _divided_again(e: Evidence) -> tuple[float, float] | None:
+    shrunk = e.scaler.shrunk if e.scaler is not None else None
+    return shrunk if shrunk is not None and shrunk[1] >= LARGE and shrunk[0] >= shrunk[1] / SHRUNK else None
 
 
 def _never(e: Evidence) -> list[Fact]:
@@ -91,7 +104,7 @@ def _never(e: Evidence) -> list[Fact]:
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     order, once = stability_guide.amp_order(e), repair_not_skip.unscale_once(e)
     twice = e.crash is not None or (e.scaler is not None and e.scaler.unscaled_twice is not None)
-    return (once, order) if twice else (order, once)
+    return (once, order) if twice or _divided_again(e) else (order, once)
 
 
 CAUSE = Cause("amp-misuse", "GradScaler called in the wrong order", __doc__, judge, remedies)

@@ -8,6 +8,7 @@ from ..trace.schema import SCALED
 from ..trace.trace import Trace
 
 SCALED_BY = 2.0  # times: a scale that counts for something
+FEWEST = 5  # steps
 READ_CALLS = 20_000  # calls that are looked at: a misuse in the loop shows in its first rounds
 
 
@@ -24,6 +25,8 @@ class ScalerCalls:
     stepped_scaled: int  # optimizer steps that used gradients still multiplied by the loss scale
     unscaled_backwards: float | None  # share of the backward calls on a loss as large as before scaling
     seen_steps: int  # optimizer steps with gradients
+    # gradients are so many times smaller than what reached the layers, and the loss scale: medians over the steps
+    shrunk: tuple[float, float] | None = None
     beside: int = 0  # optimizer steps beyond the calls of unscale_, where several optimizers share scaled losses
 
 
@@ -64,8 +67,52 @@ def gather(trace: Trace) -> ScalerCalls | None:
         stepped_scaled=int(np.isin(scaled_steps, done_steps).sum()),
         unscaled_backwards=_unscaled(trace),
         seen_steps=len(np.unique(used["step"])),
+        shrunk=_shrunk(trace, {step: float(row["value"]) for row, (step, name) in zip(rows, calls, strict=True)
+                               if name == "scale"}),
         beside=max(0, len(done) - found.count("unscale_")) if optimizers > 1 and _all_scaled(trace) else 0,
     )
+
+
+def _shrunk(trace: Trace, scales: dict[int, float]) -> tuple[float, float] | None:
+    """(times, loss scale), medians over the steps: how many times smaller the gradients that an optimizer used are than
+    what backward brought, unscaled and clipped.
+
+    A bias' gradient is the sum of what reached its layer's output: of the same size, but where terms cancel, as they do
+    before a normalisation. Of a step, the layer counts that says the least.
+    """
+    biases = {
+        number: subject.name.rpartition(".")[0] for number, subject in trace.subjects.items()
+        if subject.role == "parameter" and subject.name.rpartition(".")[2] == "bias"
+    }  # fmt: skip
+    used, reached = trace.rows("parameter_gradient"), trace.rows("output_gradient")
+    used = used[np.isin(used["subject"], list(biases)) & ((used["flags"] & SCALED) == 0)]
+    names = {number: subject.name for number, subject in trace.subjects.items()}
+    brought: dict[tuple[int, str], float] = {}
+    for row in reached[(reached["flags"] & SCALED) != 0][:READ_CALLS]:
+        key = int(row["step"]), names.get(int(row["subject"]), "")
+        brought[key] = brought.get(key, 0.0) + float(row["norm"]) ** 2
+    clips = _clipped_by(trace)
+    least: dict[int, float] = {}
+    for row in used[:READ_CALLS]:
+        step, norm = int(row["step"]), float(row["norm"])
+        square = brought.get((step, biases[int(row["subject"])]), 0.0)
+        scale = scales.get(step, 0.0)
+        if scale > 1 and norm > 0 and 0 < square < np.inf and norm < np.inf:
+            times = np.sqrt(square) / scale * clips.get(step, 1.0) / norm
+            least[step] = min(least.get(step, np.inf), times)
+    found = [(times, scales[step]) for step, times in least.items() if np.isfinite(times)]
+    if len(found) < FEWEST:
+        return None
+    times, scale = np.median(np.array(found), axis=0)
+    return float(times), float(scale)
+
+
+def _clipped_by(trace: Trace) -> dict[int, float]:
+    """step -> what a clip by norm multiplied the gradients by; NaN where that is not known."""
+    return {
+        int(row["step"]): min(1.0, float(row["max_norm"]) / float(row["value"])) if row["value"] > 0 else np.nan
+        for row in trace.rows("clip")
+    }
 
 
 def _all_scaled(trace: Trace) -> bool:

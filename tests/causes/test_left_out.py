@@ -151,3 +151,37 @@ def test_targets_that_a_growing_network_makes_tell_nothing_of_progress(tmp_path)
             old.load_state_dict(values.state_dict())
 
     assert verdict(tmp_path, step, steps=200) == "healthy"
+
+
+def under_a_loss_scale(divided, clip):
+    """A classifier in float16; `divided`: by the loss scale, by hand, after unscale_ has done it."""
+    net = mlp(6, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
+
+    def step(_):
+        x = torch.randn(48, 6)
+        with torch.autocast("cpu", dtype=torch.float16):
+            logits = net(x)
+        loss = functional.cross_entropy(logits.float(), x[:, :3].argmax(1))
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if divided:
+            for parameter in net.parameters():
+                parameter.grad.div_(divided)
+        if clip:
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
+
+
+def test_gradients_that_are_divided_by_the_loss_scale_again_are_misuse(tmp_path):
+    assert verdict(tmp_path, under_a_loss_scale(4096.0, None)) == "amp-misuse"
+
+
+@pytest.mark.parametrize("divided, clip", [(None, 1e-3), (4.0, None), (None, None)], ids=["clipped", "mean", "plain"])
+def test_gradients_that_are_small_for_another_reason_are_none(tmp_path, divided, clip):
+    assert verdict(tmp_path, under_a_loss_scale(divided, clip)) != "amp-misuse"
