@@ -44,7 +44,7 @@ def judge(e: Evidence) -> Answer:
     found = e.denominator
     if found is None or e.optimizer is None:
         return None
-    if not (failed(e) or swings(e) or learned_little(e) or unaveraged(found) or endless(found)):
+    if not (failed(e) or swings(e) or learned_little(e) or unmeant(found)):
         return None
     clues = [*([] if _unused(e, found) else _eps(e, found)), *_betas(found)]
     if not clues:
@@ -92,7 +92,7 @@ def _betas(found: Denominator) -> list[Clue]:
     if found.beta1 is None and unaveraged(found):
         clues.append(clue(2.5, f"alpha is {num(found.beta2)}: every step is +-lr, however small the gradient"))
     if found.beta1 is not None and found.beta2 is not None and found.beta1 > 0:
-        if found.beta1 > math.sqrt(found.beta2):
+        if unstable(found):
             text = f"beta1 {num(found.beta1)} is above the root of beta2 {num(found.beta2)}: Adam need not converge"
             clues.append(clue(2.5, text, found.beta1, math.sqrt(found.beta2)))
         elif unaveraged(found):
@@ -100,6 +100,16 @@ def _betas(found: Denominator) -> list[Clue]:
         elif found.beta1 >= 0.99:
             clues.append(clue(1.5, f"beta1 is {num(found.beta1)}", found.beta1, 0.9))
     return clues
+
+
+def unmeant(found: Denominator) -> bool:
+    """Numbers that nobody chooses on purpose: they are worth a word however far the run came with them."""
+    return unaveraged(found) or endless(found) or unstable(found)
+
+
+def unstable(found: Denominator) -> bool:
+    """beta1 above the root of beta2, as when the two are exchanged: the bound of Adam's proof does not hold."""
+    return found.beta1 is not None and found.beta2 is not None and found.beta1 > math.sqrt(max(found.beta2, 0.0)) > 0
 
 
 def endless(found: Denominator) -> bool:
