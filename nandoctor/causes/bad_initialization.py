@@ -30,13 +30,14 @@ from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
 from .step_size import LARGE_FIRST, LOUD_RMS, first_gradient, gain_per_matrix
 from .weighing import Clue, clue, weigh
-from .wording import num
+from .wording import num, percent
 
 CERTAIN = 0.95  # the weight was seen non-finite before any step
 RULE = 2.0  # He's rule has 1.41; uniform draws and small layers scatter around it
 LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
 HALF = 0.5  # of the expected loss: no untrained classifier is that good
 MOST = 0.5  # of the elements of all matrices: what the biases alone win does not depend on the input
+ALL = 0.9  # of the elements of all matrices, in two or more: heads and last layers of blocks may start from zeros
 POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
@@ -154,6 +155,9 @@ def _alike(e: Evidence) -> tuple[str, str, float] | None:
     if weights.zero_layer is not None and learned_nothing(e):
         text = f"{weights.zero_layer} starts with nothing but zeros: its units are all alike, and stay so"
         return weights.zero_layer, text, 3.5
+    if weights.zero_layer is not None and weights.zeros_first >= ALL:
+        text = f"{percent(round(weights.zeros_first, 2))} of the weights start at zero, {weights.zero_layer} and more: "
+        return weights.zero_layer, f"{text}no layer hands on what it is given", 4.0
     if weights.constant_layer is not None and poor:
         text = f"all weights of {weights.constant_layer} start with the same number: its units are all alike"
         return weights.constant_layer, text, 3.5

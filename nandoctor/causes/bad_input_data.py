@@ -23,7 +23,7 @@ from ..evidence import Bad, Evidence
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .domains import made_in_half
 from .remedies import monash_stability, nan_guide, nan_root_cause, repair_not_skip
-from .targets import is_target
+from .targets import beside, is_target
 
 CERTAIN = 0.97  # provenance: the value was seen in the batch, before any operation
 SEEN = 0.9  # among the model's inputs, where the operation's own operands were not
@@ -37,10 +37,13 @@ def judge(e: Evidence) -> Answer:
         return _given(e, bad)
     if bad is None:
         return None
-    target = is_target(bad, e) and bad.kind == "nan"
+    also = beside(bad, e)
+    target = is_target(bad, e) and bad.kind == "nan" and also is None
     half = made_in_half(bad)
     what = f"{place(bad)} holds {bad.kind or 'NaN or Inf'}"
     facts = [Fact(what, bad.kind, step=bad.step)]
+    if also is not None:
+        facts.append(Fact(f"{also}, which the model is given, holds such values, too", also))
     if e.data and e.data.bad_batches:
         facts.append(
             Fact(

@@ -28,7 +28,7 @@ from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .failure import failed
 from .remedies import monash_stability, nan_guide
 from .step_size import LOUD_RMS
-from .targets import is_target
+from .targets import beside, is_target
 from .wording import num
 
 MESSAGES = re.compile(
@@ -56,7 +56,7 @@ def judge(e: Evidence) -> Answer:
         return Verdict(
             CRASHED, f"The run ended on an index that is out of range: {crash.message.strip()[:120]}", tuple(facts)
         )
-    if bad is not None and bad.phase == "input" and is_target(bad, e) and bad.kind == "nan":
+    if bad is not None and bad.phase == "input" and is_target(bad, e) and bad.kind == "nan" and beside(bad, e) is None:
         what = f"the target {place(bad)} holds {bad.kind or 'NaN or Inf'}"
         return Verdict(TARGET_BAD, f"At step {bad.step} {what}.", (Fact(what, bad.kind, step=bad.step),))
     if bad is not None and all_ignored(bad):

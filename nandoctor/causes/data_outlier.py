@@ -114,6 +114,8 @@ def judge(e: Evidence) -> Answer:
         clues.append(
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
+    if e.flow is not None and e.flow.unreached is not None:
+        clues.append(clue(-4.0, f"nothing of the data comes to {e.flow.unreached}, however loud they are"))
     if data and not failed(e) and not _poor(e) and _raw(e, data):
         clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03

@@ -38,6 +38,7 @@ LOUD = 30.0  # input against its running median, E25
 AT_ONCE = 5  # steps: an initialisation that fails, fails at once
 PREPARED = 0.95  # the operation and its operands were seen
 ABSORBED = 0.92  # seen; what was to be normalised by it became 0
+SWALLOWED = 0.8  # the 0 was seen, not the Inf
 CONVERTED = 0.7
 CONVERTS = re.compile(r"\.float\(\)|\.to\((dtype=)?torch\.float32\)|\.type\(torch\.float32\)")
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
@@ -46,7 +47,7 @@ FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
 def judge(e: Evidence) -> Answer:
     bad = e.bad
     if bad is None:
-        return _absorbed(e)
+        return _absorbed(e) or _swallowed(e)
     if bad.phase == "input":
         return _prepared(bad)
     if _converted(e, bad):
@@ -83,6 +84,24 @@ def _absorbed(e: Evidence) -> Answer:
     what = f"{found.op} made Inf in float16 at {percent(round(found.share, 3))} of the looks, and a division took it in"
     place = f"{found.file}:{found.line}: " if found.file and found.line else ""
     return Verdict(ABSORBED, f"{place}{what}.", (Fact(what, found.share, step=found.step, layer=found.layer),))
+
+
+def swallowed(e: Evidence) -> bool:
+    """In half, and the squares of the data pass its range: what is divided by their sum is 0, and nothing of the data
+    comes to the first layer.
+    """
+    given = e.data.first_absmax if e.data is not None else None
+    none = e.flow is not None and e.flow.unreached is not None
+    return none and e.precision.float16 and given is not None and given < LIMIT < given * given
+
+
+def _swallowed(e: Evidence) -> Answer:
+    if not swallowed(e) or e.flow is None or e.data is None:
+        return None
+    what = f"{e.flow.unreached} gets gradients and its weight exactly 0: nothing of the data, up to "
+    what += f"{num(e.data.first_absmax)}, comes to it; their squares pass 65504, and x / inf is 0"
+    fact = Fact(what, e.data.first_absmax, LIMIT, step=0, layer=e.flow.unreached)
+    return Verdict(SWALLOWED, f"{what[0].upper()}{what[1:]}.", (fact,))
 
 
 def _clues(e: Evidence, bad: Bad) -> list[Clue]:

@@ -59,6 +59,8 @@ STALLED = 0.5  # of the run without winning anything
 DECAYED = 1e-3  # of the peak: a schedule that ended too soon
 SURELY_UPHILL = 0.9  # of the updates go up the gradient
 CHANCE = 0.9  # of the loss of guessing
+HALF = 0.5  # of the run; of the error of a constant answer
+AGREE = 0.1  # cosine of successive gradients: at a minimum they are noise, around 0
 NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
 ALL_ZERO = 0.7  # a margin that is kept from the start would be 0, too
@@ -91,6 +93,9 @@ def judge(e: Evidence) -> Answer:
         return None
     clues = [*_course(e, course, won)]
     why = _why(e)
+    if not clues and _cut_short(e) and e.trained is not None:
+        text = f"for {percent(round(e.trained.spent, 2))} of the run lr was next to nothing, and much was left to learn"
+        clues = [clue(2.5, text, e.trained.spent, HALF)]
     if not clues and not any(each.weight >= PLAIN for each in why):
         return None
     clues += [*why, *_against(e), *outranked(e), *from_the_start(e)]
@@ -149,6 +154,16 @@ def _creeps(e: Evidence) -> bool:
     return slow and cosine is not None and cosine >= STRAIGHT and travelled is not None and travelled < CREPT
 
 
+def _cut_short(e: Evidence) -> bool:
+    """The schedule ended before the training was half done, at an answer not twice as good as a constant one, while
+    the gradients of successive batches still agreed on where to go.
+    """
+    if e.trained is None or e.trained.spent < HALF or e.steps < SOON:
+        return False
+    cosine = e.dynamics.cosine_late if e.dynamics else None
+    return e.fit is not None and e.fit.end >= HALF and cosine is not None and cosine >= AGREE
+
+
 def _why(e: Evidence) -> list[Clue]:
     found: list[Clue] = []
     trained, optimizer = e.trained, e.optimizer
@@ -166,6 +181,9 @@ def _why(e: Evidence) -> list[Clue]:
     if e.flow is not None and e.flow.unfed is not None:
         text = f"{e.flow.unfed} never gets a gradient though its output does, at every one of its uses: its input is 0"
         found.append(clue(PLAIN, text, layer=e.flow.unfed))
+    if e.flow is not None and e.flow.unreached is not None:
+        text = f"{e.flow.unreached}, the first layer, gets gradients and its weight exactly 0: it is given zeros"
+        found.append(clue(PLAIN, text, layer=e.flow.unreached))
     if trained is not None and trained.travelled is not None and trained.travelled < STANDS:
         text = f"all updates together are {percent(trained.travelled)} of the weights"
         found.append(clue(1.5, text, trained.travelled, STANDS))

@@ -55,6 +55,7 @@ FEW_STEPS = 5  # a failure this early has no window before it: the first updates
 ROSE = 5.0  # the schedule raised lr by this factor before the run left its path
 GREW = 5.0  # times the norm of all weights; a training that goes well stays below two
 LOST, RISES = 2.0, 0.2  # times the best level; of the whole way down, risen over the second half
+FEELS = 0.2  # error against that of a constant answer: what is lost below it is noise
 FAR_GREW = 10.0
 STALLED, NEARLY_ALL = 0.5, 0.9  # of the run; of the first loss: who won so much has learned, whatever came before
 FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
@@ -114,7 +115,9 @@ def unlearned(e: Evidence) -> bool:
     if course is None or optimizer is None or lr_weight(optimizer, optimizer.lr_peak) <= 0 or not course.best > 0:
         return False
     hot = (optimizer.update_ratio_peak or 0) >= WARM
-    return hot and course.end >= LOST * course.best and course.falling >= RISES
+    fit = e.fit  # beside a constant term, as label smoothing has one, the error says it better than the loss
+    lost = course.end >= LOST * course.best or (fit is not None and fit.end >= LOST * fit.best and fit.end >= FEELS)
+    return hot and lost and course.falling >= RISES
 
 
 def thrown_flat(e: Evidence) -> bool:

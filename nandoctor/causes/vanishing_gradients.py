@@ -48,7 +48,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if depth is None:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
-    if e.flow is not None and (e.flow.blocked is not None or e.flow.unfed is not None):
+    if e.flow is not None and (e.flow.blocked or e.flow.unfed or e.flow.unreached) is not None:
         return None  # it stops at once, with an ordinary one on the other side
     clues = _depth(depth) or _as_a_whole(e, depth) or _indifferent(e, depth) or _time(e)
     if not clues:

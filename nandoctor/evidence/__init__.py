@@ -23,6 +23,7 @@ from . import (
     layout,
     leap,
     loss,
+    made,
     onset,
     optimizer,
     overshoot,
@@ -148,6 +149,7 @@ class Evidence:
     turns: Turns | None = None
     spread: Spread | None = None
     exchanged: Exchanged | None = None
+    spoiled: tuple[str, ...] = ()  # tensors of batches that hold NaN or Inf, by name
     least_count: float | None = None  # of the targets of a Poisson likelihood, where it is below 0
     treated: tuple[Action, ...] = ()  # by active mode
     ranks: Ranks | None = None  # of several processes that trained together: what their traces say side by side
@@ -200,6 +202,7 @@ def gather(trace: Trace) -> Evidence:
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
         exchanged=exchanged.gather(trace, losses),
+        spoiled=made.spoiled(trace) if incidents.first is not None else (),
         least_count=counts.gather(trace),
         treated=treated.gather(trace),
     )

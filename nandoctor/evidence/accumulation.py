@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.trace import Trace
+from ..trace.trace import Rows, Trace
 from .onset import Onset
 from .series import Steps, median
 
 FEW = 5  # steps
 MANY = 100  # calls of backward: what measures gradients, and does not train, needs fewer
 ENDS = 20  # losses whose median is the beginning, and the end
+MOST = 0.5  # of the steps
 STAYS = 0.95  # of the first losses: weights that the user's own code moves make them fall
 
 
@@ -34,7 +35,8 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         return None
     counted = max(1, min(len(steps), onset.failed + 1))  # what comes after a failure may be skipped
     counts = np.bincount(np.clip(backwards["step"], 0, len(steps)), minlength=len(steps) + 1)[: len(steps)]
-    divisors = backwards["divisor"][np.isfinite(backwards["divisor"]) & (backwards["divisor"] > 0)]
+    divided = backwards[np.isfinite(backwards["divisor"]) & (backwards["divisor"] > 0)]
+    divisors = divided["divisor"] if _shared(divided) else divided["divisor"][:0]
     return Accumulation(
         optimizers=max(1, len({str(note.get("id")) for note in trace.notes_of("optimizer")})),
         backwards=median(counts[counts > 0].astype(np.float64)),
@@ -44,6 +46,17 @@ def gather(trace: Trace, onset: Onset) -> Accumulation | None:
         cleared=len(trace.rows("zero_grad")) > 0,
         lost=_lost(steps["order"], backwards["order"], trace.rows("zero_grad")["order"]),
     )
+
+
+def _shared(divided: Rows) -> bool:
+    """All backwards of a step divide by the same number, in most steps: else it is each batch's own mean."""
+    _, counts = np.unique(divided["step"], return_counts=True)
+    several = counts > 1
+    if not several.any():
+        return True
+    order = np.argsort(divided["step"], kind="stable")
+    ranges = np.split(divided["divisor"][order], np.cumsum(counts)[:-1])
+    return float(np.mean([np.ptp(r) == 0 for r, many in zip(ranges, several, strict=True) if many])) >= MOST
 
 
 def _stays(trace: Trace) -> bool:

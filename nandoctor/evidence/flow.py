@@ -21,6 +21,7 @@ class Flow:
     blocked: str | None  # the layer nearest to the loss whose gradient, like all behind it, is exactly 0 at every step
     before: str | None  # the one before it, whose gradient is sound
     unfed: str | None  # weight matrix without any gradient, of a layer used over and over whose output gets one
+    unreached: str | None  # the first layer: its output gets gradients, its weight never: nothing of the input comes
     through_time: float | None  # rms of the gradient at the first use of a layer / at its loudest, the smallest
     recurrent: str | None  # that layer
 
@@ -39,6 +40,7 @@ def gather(trace: Trace) -> Flow | None:
         blocked=blocked,
         before=before,
         unfed=_unfed(trace, rows, rms),
+        unreached=_unreached(trace, rows, rms),
         through_time=least[0] if least else None,
         recurrent=_name(trace, least[1]) if least else None,
     )
@@ -70,6 +72,18 @@ def _unfed(trace: Trace, rows: Rows, rms: Floats) -> str | None:
         if len(norms) >= FEW and not norms.any() and (rms[rows["subject"] == subject] > SOUND).all():
             return f"{_name(trace, subject)}.weight"
     return None
+
+
+def _unreached(trace: Trace, rows: Rows, rms: Floats) -> str | None:
+    uses, gradients = trace.rows("activation"), trace.rows("parameter_gradient")
+    names = {subject.name: subject.id for subject in trace.subjects.values() if subject.role == "parameter"}
+    first = next((s for s in dict.fromkeys(uses["subject"].tolist()) if f"{_name(trace, s)}.weight" in names), None)
+    if first is None:
+        return None
+    norms = gradients["norm"][(gradients["subject"] == names[f"{_name(trace, first)}.weight"]) & (gradients["mode"] == 0)]
+    own = rms[rows["subject"] == first]
+    asked = len(own) >= FEW and bool((own > SMALLEST_HALF).all())
+    return _name(trace, first) if asked and len(norms) >= FEW and not norms.any() else None
 
 
 def _time(rows: Rows, rms: Floats, subject: int) -> float | None:

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..trace.trace import Trace
+from ..trace.trace import Rows, Trace
 from .layers import graph_nodes
 from .onset import Onset
 from .series import Floats, Series, growth_per_step, median, per_step, rising_share
@@ -155,10 +156,18 @@ def _middle(values: Floats) -> float:
     return float(np.median(values)) if np.isfinite(values).all() else math.nan
 
 
+def _places(trace: Trace, labels: Rows) -> NDArray[np.bool_]:
+    """Indices that count the rows of a batch, in whatever order: arange, a sorting, a shuffle. No classes."""
+    index = [s.id for s in trace.subjects.values() if s.role == "loss" and s.name == "Index"]
+    counted = (labels["low"] == 0) & (labels["high"] == elements(trace, labels["shape"]) - 1)
+    return np.isin(labels["subject"], index) & counted
+
+
 def _expected(trace: Trace) -> tuple[float | None, str | None]:
     """The largest loss that an untrained model should show on this data."""
     best: tuple[float | None, str | None] = (None, None)
     labels = trace.rows("labels")
+    labels = labels[~_places(trace, labels)]
     high = labels["high"][np.isfinite(labels["high"])]
     if len(high) and high.max() >= 1:
         classes = int(high.max()) + 1

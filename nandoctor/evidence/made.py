@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..trace.schema import BAD
 from ..trace.trace import Rows, Trace
 from .series import Floats
 
@@ -43,6 +44,18 @@ def without(trace: Trace, given: Rows) -> Rows:
         keep &= ~(own & (size > MIXED * usual) & (size <= beside))
     kept: Rows = given[keep]
     return kept
+
+
+def spoiled(trace: Trace) -> tuple[str, ...]:
+    """Names of the tensors that a model or a loader was given with NaN in them, and that no model made."""
+    found: list[str] = []
+    for kind in ("batch", "input"):
+        rows = without(trace, trace.rows(kind))
+        for subject in np.unique(rows["subject"][(rows["flags"] & BAD) != 0]):
+            own = trace.subjects.get(int(subject))
+            if own is not None and own.tensor:
+                found.append(own.tensor)
+    return tuple(dict.fromkeys(found))
 
 
 def targets_move(trace: Trace) -> bool:

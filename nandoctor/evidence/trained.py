@@ -10,6 +10,8 @@ from ..trace.trace import Rows, Trace
 from . import fields, made
 from .series import median
 
+NOTHING_LEFT = 1e-3  # of the peak
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -19,6 +21,7 @@ class Trained:
     forgotten: float | None  # share of the elements that want a gradient, in a model that is trained, and never moved
     travelled: float | None  # norm of the sum of all updates / norm of the weights, at most: sum of update norms
     lr_late: float | None  # lr at the end / its peak
+    spent: float = 0.0  # share of the run after lr had fallen below a thousandth of its peak for good
     idle: tuple[str, ...] = ()  # models that want gradients and never move, beside one that does; see _idle
 
 
@@ -52,8 +55,17 @@ def gather(trace: Trace) -> Trained | None:
         else None,
         travelled=_travelled(trace, updates),
         lr_late=float(rates[-1] / rates.max()) if len(rates) and rates.max() > 0 else None,
+        spent=_spent(trace),
         idle=_idle(trace, names),
     )
+
+
+def _spent(trace: Trace) -> float:
+    rows = trace.rows("learning_rate")
+    if len(np.unique(rows["subject"])) != 1 or not np.isfinite(rows["value"]).all():
+        return 0.0
+    going = np.flatnonzero(rows["value"] >= NOTHING_LEFT * rows["value"].max())
+    return 1 - (int(going[-1]) + 1) / len(rows) if len(going) else 0.0
 
 
 def _idle(trace: Trace, moving: set[str]) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class Weights:
     zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
     zero_stays: str | None = None  # one that still is at the end, although the optimizer was to train it
     zero_share: float = 0.0  # of all elements of weight matrices: in such ones
+    zeros_first: float = 0.0  # of all elements of weight matrices: zero before the first step
     constant_layer: str | None = None  # a weight matrix whose elements are all the same number, not 0
     set_back: tuple[int, int, float, float] | None = None  # foreign writes that undid the training: how many, the
     # first's step, loss before and after
@@ -96,6 +97,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         zero_layer=zero,
         zero_stays=next((_name(trace, s) for s in stuck), None),
         zero_share=_share(trace, initial_rows, stuck),
+        zeros_first=_share(trace, initial_rows, zeros) if len(zeros) > 1 else 0.0,
         constant_layer=constant,
         loud_bias=bias,
         set_back=_set_back(foreign, losses, len(np.unique(rows["subject"]))),
