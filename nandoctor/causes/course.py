@@ -16,6 +16,7 @@ AT_REST, RESTS = 1e-3, 0.7  # of the first gradient; of the run: what goes on le
 UNTIED = 0.17  # correlation that explains 3 %, as CONSTANT
 BY_CHANCE = 4.0  # standard errors: hard data tie answers to targets loosely, and surely
 LONG_ENOUGH = 100  # steps: large models need as many to learn how frequent each answer is
+SAME = 1e-4  # of what samples differ by: no layer that starts by the rules takes more than nine parts in ten
 HARDLY = 0.1  # better than a constant answer by less: whatever the loss fell by, it fell from an absurd start
 NOISY = 0.5  # a start that single batches miss by half is no level: policy gradients, adversarial losses
 ZIGZAG = -0.6  # lag-1 autocorrelation of changes; independent noise gives -0.5, a zigzag -1 (E35)
@@ -92,9 +93,28 @@ def learned(e: Evidence) -> float | None:
     return won
 
 
+def a_term_is_learned(e: Evidence) -> bool:
+    """The sum of several terms may rise while one of them is learned: a codebook's follow what is encoded."""
+    return e.fit is None and e.best_term is not None and e.best_term <= 1 - LITTLE
+
+
 def learned_nothing(e: Evidence) -> bool:
     won = learned(e)
+    if a_term_is_learned(e):
+        return False
     return answers_tell_nothing(e) or (won is not None and (won < NOTHING or no_better_than_constant(e)))
+
+
+def made_alike(e: Evidence) -> str | None:
+    """The layer at which all samples become the same at once, and stay so: what they are told apart by was thrown away
+    right before it, by no weight and no flat activation.
+    """
+    spread, weights = e.spread, e.weights
+    if spread is None or spread.at_once >= SAME or (spread.left_late or 0.0) >= SAME or not learned_little(e):
+        return None
+    flat = e.depth is not None and e.depth.saturating > 0
+    small = weights is None or weights.worst_gain is None or weights.worst_gain < SAME or weights.zero_layer is not None
+    return None if flat or small else spread.layer
 
 
 def comes_to_rest(e: Evidence) -> bool:
@@ -108,6 +128,8 @@ def comes_to_rest(e: Evidence) -> bool:
 
 def learned_little(e: Evidence) -> bool:
     won, beyond = learned(e), beyond_chance(e)
+    if a_term_is_learned(e):
+        return False
     if comes_to_rest(e) or answers_tell_nothing(e):
         return True
     if won is None or (beyond is not None and beyond >= MUCH):

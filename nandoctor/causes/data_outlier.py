@@ -27,6 +27,7 @@ from ..evidence.data import VERY_LOUD
 from .bad_labels import no_probability
 from .cause import Answer, Cause, Remedy
 from .course import LITTLE, learned_little
+from .domains import swallowed
 from .failure import FAR, failed, loud_target, settled
 from .remedies import monash_stability, nan_guide, nan_root_cause
 from .step_size import (
@@ -114,8 +115,8 @@ def judge(e: Evidence) -> Answer:
         clues.append(
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
-    if e.flow is not None and e.flow.unreached is not None:
-        clues.append(clue(-4.0, f"nothing of the data comes to {e.flow.unreached}, however loud they are"))
+    if swallowed(e):
+        clues.append(clue(-4.0, "the model divides them by their size, whose square passes the range of half precision"))
     if data and not failed(e) and not _poor(e) and _raw(e, data):
         clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03

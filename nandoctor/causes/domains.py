@@ -7,6 +7,7 @@ from .step_size import VERY_HOT, ratio_before
 from .wording import num
 
 EXP_LIMIT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}  # log of the largest number
+HALF_LIMIT = 65504.0
 EXPONENTIAL = ("exp", "expm1", "exp2", "sinh", "cosh")
 NEAR_ZERO = 1e-30  # a divisor below this makes Inf of ordinary numbers in float32
 FIRST_STEPS, TORN = 2, 0.5  # no step is before them that could tell; of the weights, in the first one
@@ -129,3 +130,12 @@ def drifted(e: Evidence) -> bool:
     if 0 < e.onset.failed <= FIRST_STEPS and first is not None and first >= TORN:
         return True
     return e.onset.run_up >= 2 or (e.onset.run_up == 1 and ratio is not None and ratio >= VERY_HOT)
+
+
+def swallowed(e: Evidence) -> bool:
+    """In half, and the squares of the data pass its range: what is divided by their sum is 0, and nothing of the data
+    comes to the first layer.
+    """
+    given = e.data.first_absmax if e.data is not None else None
+    none = e.flow is not None and e.flow.unreached is not None
+    return none and e.precision.float16 and given is not None and given < HALF_LIMIT < given * given

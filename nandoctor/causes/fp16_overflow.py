@@ -25,14 +25,14 @@ import re
 from ..evidence import Bad, Evidence
 from .bookkeeping import outranked
 from .cause import Answer, Cause, Fact, Remedy, Verdict
-from .domains import EXP_LIMIT, drifted, made_in_half
+from .domains import EXP_LIMIT, HALF_LIMIT, drifted, made_in_half, swallowed
 from .failure import HOT_RATIO, max_ratio
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights
 from .weighing import Clue, clue, weigh
 from .wording import num, percent, span, where
 
-LIMIT = 65504.0
+LIMIT = HALF_LIMIT
 NEAR_BITS = 3.0  # three doublings away: a few steps of growth, or one loud batch
 LOUD = 30.0  # input against its running median, E25
 AT_ONCE = 5  # steps: an initialisation that fails, fails at once
@@ -84,15 +84,6 @@ def _absorbed(e: Evidence) -> Answer:
     what = f"{found.op} made Inf in float16 at {percent(round(found.share, 3))} of the looks, and a division took it in"
     place = f"{found.file}:{found.line}: " if found.file and found.line else ""
     return Verdict(ABSORBED, f"{place}{what}.", (Fact(what, found.share, step=found.step, layer=found.layer),))
-
-
-def swallowed(e: Evidence) -> bool:
-    """In half, and the squares of the data pass its range: what is divided by their sum is 0, and nothing of the data
-    comes to the first layer.
-    """
-    given = e.data.first_absmax if e.data is not None else None
-    none = e.flow is not None and e.flow.unreached is not None
-    return none and e.precision.float16 and given is not None and given < LIMIT < given * given
 
 
 def _swallowed(e: Evidence) -> Answer:

@@ -20,7 +20,7 @@ Sources
 
 from ..evidence import Accumulation, Evidence
 from .cause import Answer, CannotSay, Cause, Remedy
-from .course import learned_little, swings
+from .course import FEW_STEPS, learned_little, swings
 from .failure import failed
 from .remedies import papers, stability_guide, torch_docs
 from .remedies.this_run import accumulated
@@ -76,12 +76,19 @@ def _undivided(e: Evidence, collected: Accumulation) -> list[Clue]:
         return []
     if divisor is not None and divisor >= DIVIDED * count:
         return []
-    if not (failed(e) or swings(e) or learned_little(e)):
+    if not (failed(e) or swings(e) or learned_little(e) or _rose(e)):
         return []
     text = f"{num(count)} backward calls for each step, and the loss is not divided by {num(count)}"
     if divisor is not None:
         text = f"{num(count)} backward calls for each step, and the loss is divided by {num(divisor)} only"
     return [clue(4.0 if count >= MANY else 3.0, text, divisor, count)]
+
+
+def _rose(e: Evidence) -> bool:
+    """Noisy or not: the loss of a run that trains does not end where it began."""
+    course = e.course
+    several = e.optimizer is not None and e.optimizer.optimizers > 1
+    return course is not None and course.steps >= FEW_STEPS and not several and course.end >= course.start > 0
 
 
 def remedies(e: Evidence) -> tuple[Remedy, ...]:

@@ -21,16 +21,18 @@ Sources
 
 from ..evidence import Course, Evidence, Fit
 from . import dead_relu, fp16_underflow, vanishing_gradients
-from .bookkeeping import LIKELY, from_the_start, outranked
+from .bookkeeping import LIKELY, OUTRANKED, from_the_start, outranked
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import (
     CONSTANT,
     LITTLE,
     NOTHING,
     UNTIED,
+    a_term_is_learned,
     answers_tell_nothing,
     learned,
     learned_little,
+    made_alike,
     no_better_than_constant,
     nothing_to_learn_from,
     plays,
@@ -39,6 +41,7 @@ from .course import (
     swings,
     unmixed,
 )
+from .domains import swallowed
 from .failure import HOT_RATIO, failed
 from .lr_too_high import stuck_hot
 from .remedies import monash_stability, nan_guide, nan_root_cause, papers, stability_guide, torch_docs
@@ -105,7 +108,7 @@ def judge(e: Evidence) -> Answer:
 
 
 def _course(e: Evidence, course: Course, won: float) -> list[Clue]:
-    if plays(e):
+    if plays(e) or a_term_is_learned(e):
         return []
     if no_better_than_constant(e) and e.fit is not None and _stays(e, e.fit, course, won):
         text = f"the error is {percent(round(e.fit.end, 2))} of what one constant answer for all samples would cost"
@@ -181,6 +184,9 @@ def _why(e: Evidence) -> list[Clue]:
     if e.flow is not None and e.flow.unfed is not None:
         text = f"{e.flow.unfed} never gets a gradient though its output does, at every one of its uses: its input is 0"
         found.append(clue(PLAIN, text, layer=e.flow.unfed))
+    if made_alike(e) is not None and e.spread is not None:
+        text = f"at {e.spread.layer} samples differ by {num(e.spread.at_once)} of what they did right before it"
+        found.append(clue(PLAIN, f"{text}: what tells them apart is thrown away there", e.spread.at_once, layer=e.spread.layer))
     if e.flow is not None and e.flow.unreached is not None:
         text = f"{e.flow.unreached}, the first layer, gets gradients and its weight exactly 0: it is given zeros"
         found.append(clue(PLAIN, text, layer=e.flow.unreached))
@@ -208,6 +214,8 @@ def _against(e: Evidence) -> list[Clue]:
             stopped = cause is dead_relu.CAUSE and e.flow is not None and e.flow.blocked is not None
             found.append(clue(-4.0 if stopped else -1.5, f"{cause.id} is seen: {answer.evidence[0].fact}"))
             break
+    if swallowed(e):
+        found.append(clue(OUTRANKED, "fp16-overflow explains it: the squares of the data pass 65504"))
     if stuck_hot(e):
         found.append(clue(-2.0, "updates as large as the weights threw it there: the learning rate"))
     if unmixed(e):

@@ -22,7 +22,7 @@ Sources
 from ..evidence import Depth, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
-from .course import LITTLE, learned, learned_little, learned_nothing, readable, said
+from .course import LITTLE, learned, learned_little, learned_nothing, made_alike, readable, said
 from .data_outlier import saturated
 from .failure import failed
 from .remedies import nan_guide, nan_root_cause, papers
@@ -50,6 +50,8 @@ def judge(e: Evidence) -> Answer:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
     if e.flow is not None and (e.flow.blocked or e.flow.unfed or e.flow.unreached) is not None:
         return None  # it stops at once, with an ordinary one on the other side
+    if made_alike(e) is not None:
+        return None  # samples that are all alike have gradients that cancel
     clues = _depth(depth) or _as_a_whole(e, depth) or _indifferent(e, depth) or _time(e)
     if not clues:
         return None

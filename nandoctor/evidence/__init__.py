@@ -143,6 +143,7 @@ class Evidence:
     flip: Flip | None = None
     flow: Flow | None = None
     fit: Fit | None = None
+    best_term: float | None = None  # of several in the loss: error against that of a constant answer
     layout: Layout | None = None
     leap: Leap | None = None
     forgotten: Forgotten | None = None
@@ -196,6 +197,7 @@ def gather(trace: Trace) -> Evidence:
         flip=flips.gather(trace),
         flow=flow.gather(trace),
         fit=fit.gather(trace, losses),
+        best_term=fit.best_term(trace),
         layout=layout.gather(trace),
         leap=leap.gather(trace, losses),
         forgotten=leap.forgotten(losses, norms, optimizer.rates(trace)),

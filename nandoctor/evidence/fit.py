@@ -76,6 +76,26 @@ def gather(trace: Trace, losses: Series) -> Fit | None:
     )
 
 
+def best_term(trace: Trace) -> float | None:
+    """Of several terms of a loss, each measured against a constant answer for its own targets, the one that is learned
+    best: its error at the last looks. Terms are told apart by their order within a step.
+    """
+    rows = trace.rows("fit")
+    rows = rows[np.isfinite(rows["value"]) & np.isfinite(rows["divisor"]) & (rows["divisor"] > 0)]
+    _, starts, counts = np.unique(rows["step"], return_index=True, return_counts=True)
+    usual = int(np.median(counts)) if len(counts) else 0
+    whole = starts[counts == usual]
+    if usual < 2 or len(whole) < 2 * FEW:
+        return None
+    found = []
+    for place in range(usual):
+        values, chance = rows["value"][whole + place], rows["divisor"][whole + place]
+        early, late = float(np.median(chance[:FEW])), float(np.median(chance[-FEW:]))
+        if early < MOVES * late and late < MOVES * early and float(np.median(values[:FEW])) >= TOGETHER:
+            found.append(float(np.median(values[-FEW:])))
+    return min(found, default=None)
+
+
 def _share(own: Series, losses: Series) -> float | None:
     """Of the term in the loss: the median over the looks."""
     then = np.array([losses.at(int(step)) or math.nan for step in own.steps])

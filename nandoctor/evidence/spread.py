@@ -18,6 +18,7 @@ class Spread:
     left: float  # at first, where the least is left
     layer: str
     left_late: float | None  # at that layer, at the last looks
+    at_once: float = 1.0  # against the layer right before it: what shrinks layer by layer keeps a part at each
 
 
 def gather(trace: Trace) -> Spread | None:
@@ -39,6 +40,7 @@ def gather(trace: Trace) -> Spread | None:
     return Spread(
         left=shares[place - 1],
         layer=subject.name if subject is not None else "",
+        at_once=early[order[place]] / early[order[place - 1]] if early[order[place - 1]] > 0 else 1.0,
         left_late=late[order[place]] / upstream if order[place] in late and upstream > 0 else None,
     )
 
