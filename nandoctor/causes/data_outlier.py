@@ -116,7 +116,7 @@ def judge(e: Evidence) -> Answer:
             clue(0.7, f"the gradient norm jumped {num(gradients.spike)}-fold", gradients.spike, 100, e.onset.step)
         )
     if swallowed(e):
-        clues.append(clue(-4.0, "the model divides them by their size, whose square passes the range of half precision"))
+        clues.append(clue(-4.0, "the model divides them by their size, and that passes the range of half precision"))
     if data and not failed(e) and not _poor(e) and _raw(e, data):
         clues.append(clue(-0.7, "it learns all the same"))
     hot = e.optimizer is not None and (e.optimizer.update_ratio or 0) >= 0.03

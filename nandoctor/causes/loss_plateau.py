@@ -186,7 +186,8 @@ def _why(e: Evidence) -> list[Clue]:
         found.append(clue(PLAIN, text, layer=e.flow.unfed))
     if made_alike(e) is not None and e.spread is not None:
         text = f"at {e.spread.layer} samples differ by {num(e.spread.at_once)} of what they did right before it"
-        found.append(clue(PLAIN, f"{text}: what tells them apart is thrown away there", e.spread.at_once, layer=e.spread.layer))
+        text += ": what tells them apart is thrown away there"
+        found.append(clue(PLAIN, text, e.spread.at_once, layer=e.spread.layer))
     if e.flow is not None and e.flow.unreached is not None:
         text = f"{e.flow.unreached}, the first layer, gets gradients and its weight exactly 0: it is given zeros"
         found.append(clue(PLAIN, text, layer=e.flow.unreached))

@@ -27,6 +27,7 @@ from . import (
     onset,
     optimizer,
     overshoot,
+    phases,
     precision,
     scaler,
     spread,
@@ -112,6 +113,7 @@ __all__ = [
     "Units",
     "Weights",
     "gather",
+    "phases",
 ]
 
 

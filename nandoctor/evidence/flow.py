@@ -80,7 +80,8 @@ def _unreached(trace: Trace, rows: Rows, rms: Floats) -> str | None:
     first = next((s for s in dict.fromkeys(uses["subject"].tolist()) if f"{_name(trace, s)}.weight" in names), None)
     if first is None:
         return None
-    norms = gradients["norm"][(gradients["subject"] == names[f"{_name(trace, first)}.weight"]) & (gradients["mode"] == 0)]
+    gradients = gradients[(gradients["subject"] == names[f"{_name(trace, first)}.weight"]) & (gradients["mode"] == 0)]
+    norms = gradients["norm"]
     own = rms[rows["subject"] == first]
     asked = len(own) >= FEW and bool((own > SMALLEST_HALF).all())
     return _name(trace, first) if asked and len(norms) >= FEW and not norms.any() else None

@@ -160,7 +160,8 @@ def _places(trace: Trace, labels: Rows) -> NDArray[np.bool_]:
     """Indices that count the rows of a batch, in whatever order: arange, a sorting, a shuffle. No classes."""
     index = [s.id for s in trace.subjects.values() if s.role == "loss" and s.name == "Index"]
     counted = (labels["low"] == 0) & (labels["high"] == elements(trace, labels["shape"]) - 1)
-    return np.isin(labels["subject"], index) & counted
+    own: NDArray[np.bool_] = np.isin(labels["subject"], index) & counted
+    return own
 
 
 def _expected(trace: Trace) -> tuple[float | None, str | None]:
