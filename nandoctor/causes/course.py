@@ -48,7 +48,7 @@ def readable(e: Evidence) -> Course | None:
 
 def unmixed(e: Evidence) -> bool:
     """Batches of one class after another: what one teaches, the next takes back."""
-    return e.data is not None and e.data.mixed is not None and e.data.mixed <= UNMIXED
+    return e.data is not None and e.data.mixed is not None and e.data.mixed <= UNMIXED and not e.widens
 
 
 def answers_tell_nothing(e: Evidence) -> bool:
@@ -195,7 +195,7 @@ def beating(e: Evidence) -> Course | None:
 def in_turn(e: Evidence) -> bool:
     """The loss leaps and is learned down again, round after round, at the same places of a period."""
     course, turns = readable(e), e.turns
-    if course is None or turns is None or stands_still(e):
+    if course is None or turns is None or stands_still(e) or e.widens:  # each new class costs more, and is learned
         return False
     return turns.certain >= NO_CHANCE and turns.explained >= IN_TURN and turns.height >= HIGH
 

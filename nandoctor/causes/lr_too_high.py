@@ -29,7 +29,7 @@ from ..evidence import DeadLayer, Evidence, Loss, Optimizer
 from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import AT_REST, learned_little, learned_nothing, readable, said, unmixed
+from .course import AT_REST, LITTLE, learned_little, learned_nothing, readable, said, unmixed
 from .domains import drifted, may_trespass, trespass
 from .failure import FAR, HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
@@ -58,6 +58,7 @@ LOST, RISES = 2.0, 0.2  # times the best level; of the whole way down, risen ove
 FEELS = 0.2  # error against that of a constant answer: what is lost below it is noise
 FAR_GREW = 10.0
 STALLED, NEARLY_ALL = 0.5, 0.9  # of the run; of the first loss: who won so much has learned, whatever came before
+NEARLY_ALL_OF_IT = 0.8  # of the run since the loss was best
 FAR_HIGH = 1.5  # as lr_weight says it: lr 0.05 for Adam, 5 for SGD
 POOR = 0.5  # error against that of a constant answer
 PRIOR = -1.5
@@ -105,7 +106,8 @@ def hot_to_the_end(e: Evidence) -> bool:
     far = readable(e) is None and lr_weight(optimizer, optimizer.lr_peak) >= FAR_HIGH
     if high and torn and (growth >= GREW or far):  # the loss tells too little, or the weights tell enough
         return True
-    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR)
+    high = lr_weight(optimizer, optimizer.lr_peak) > 0  # tables that start near 0 must grow, and hard data stay dear
+    poor = learned_little(e) or (e.fit is not None and e.fit.end >= POOR and high)
     return poor and (growth >= GREW or (optimizer.update_ratio_late or 0) >= VERY_HOT)
 
 
@@ -117,6 +119,9 @@ def unlearned(e: Evidence) -> bool:
     hot = (optimizer.update_ratio_peak or 0) >= WARM
     fit = e.fit  # beside a constant term, as label smoothing has one, the error says it better than the loss
     lost = course.end >= LOST * course.best or (fit is not None and fit.end >= LOST * fit.best and fit.end >= FEELS)
+    for_good = course.stalled >= NEARLY_ALL_OF_IT and course.end - course.best >= LITTLE * (course.start - course.best)
+    if hot and for_good and lr_weight(optimizer, optimizer.lr_peak) >= FAR_HIGH:
+        return True
     return hot and lost and course.falling >= RISES
 
 

@@ -10,6 +10,7 @@ from . import (
     counts,
     course,
     crash,
+    curriculum,
     data,
     denominator,
     depth,
@@ -152,6 +153,7 @@ class Evidence:
     turns: Turns | None = None
     spread: Spread | None = None
     exchanged: Exchanged | None = None
+    widens: bool = False  # batches hold twice as many classes late as early
     spoiled: tuple[str, ...] = ()  # tensors of batches that hold NaN or Inf, by name
     least_count: float | None = None  # of the targets of a Poisson likelihood, where it is below 0
     treated: tuple[Action, ...] = ()  # by active mode
@@ -206,6 +208,7 @@ def gather(trace: Trace) -> Evidence:
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
         exchanged=exchanged.gather(trace, losses),
+        widens=curriculum.widens(trace),
         spoiled=made.spoiled(trace) if incidents.first is not None else (),
         least_count=counts.gather(trace),
         treated=treated.gather(trace),
