@@ -29,7 +29,7 @@ from ..evidence import DeadLayer, Evidence, Loss, Optimizer
 from ..evidence.units import MOST, dead_share
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy, Verdict
-from .course import AT_REST, LITTLE, learned_little, learned_nothing, readable, said, unmixed
+from .course import AT_REST, LITTLE, a_term_is_learned, learned_little, learned_nothing, readable, said, unmixed
 from .domains import drifted, may_trespass, trespass
 from .failure import FAR, HOT_RATIO, JUMP, diverged, failed
 from .remedies import monash_stability, nan_guide, nan_root_cause, stability_guide, torch_docs
@@ -115,6 +115,8 @@ def unlearned(e: Evidence) -> bool:
     """What had been learned is lost again, and goes on being lost, at a step size that nobody gives this optimizer."""
     course, optimizer = readable(e), e.optimizer
     if course is None or optimizer is None or lr_weight(optimizer, optimizer.lr_peak) <= 0 or not course.best > 0:
+        return False
+    if a_term_is_learned(e):
         return False
     hot = (optimizer.update_ratio_peak or 0) >= WARM
     fit = e.fit  # beside a constant term, as label smoothing has one, the error says it better than the loss
