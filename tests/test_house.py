@@ -26,7 +26,8 @@ MAX_FILE_LINES = 300
 MAX_CODE_LINES = 28_100  # a thousand for patching/: an edit of the script for every cause; 700 for what came first;
 # 500 for a loss that is computed again with other answers, what was lost at once, counts below 0;
 # 300 for tensors without modules and batches in turn; 300 for silent failures: spread, costs that a graph tells;
-# what is kept of an optimizer; 300 for the last of several trainings, curricula, terms of a loss, rates that end at once
+# what is kept of an optimizer; 300 for the last of several trainings, curricula, terms of a loss,
+# rates that end at once
 INJECTED = "recording/inject/sitecustomize.py"  # no part of the package: loaded by its folder
 
 MAY_IMPORT = {  # room -> rooms it may import, besides itself and version

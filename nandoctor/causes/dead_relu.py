@@ -43,8 +43,8 @@ def judge(e: Evidence) -> Answer:
     flat = _flat(e)
     if flat is not None:
         return flat
-    first = e.flow is not None and e.units is not None and e.flow.unreached in e.units.starved  # no ReLU is before it
-    if e.units is not None and e.units.relu and e.units.starved and not first:
+    nothing = e.flow is not None and e.units is not None and e.flow.unreached in e.units.starved  # no ReLU is before it
+    if e.units is not None and e.units.relu and e.units.starved and not nothing:
         return _starved(e, e.units.starved)
     if e.units is not None and e.units.relu and e.units.unmoved >= MOST and learned_little(e):
         return _unmoved(e, e.units.unmoved)
