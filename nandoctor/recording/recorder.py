@@ -53,8 +53,6 @@ class Recorder:
         self._lexicon: list[tuple[str, dict[str, Any]]] = []  # what rows refer to: a forked process writes it again
         self._subjects: dict[tuple[str, str, str, str], int] = {}
         self._calls: dict[str, int] = {}
-        self._of_step: tuple[int, int] | None = None  # subjects of the two rows that end a step
-        self._of_backward: tuple[int, int] | None = None
         self._by_key: dict[str, tuple[str, str, str, str]] = {}
         self._shapes: dict[tuple[int, ...], int] = {}
         self._started = time.monotonic()
@@ -141,8 +139,7 @@ class Recorder:
     def backward_begins(self, loss: float, as_given: float, divisor: float = 0.0) -> None:
         if self.writer is None:
             self.claim()
-        loss_of, backward = self._of_backward or (self.call("loss", "loss"), self.call("backward"))
-        self._of_backward = loss_of, backward
+        loss_of, backward = self.call("loss", "loss"), self.call("backward")
         self._rows.append(PAIR.pack(
             self.step, loss_of, NO_SHAPE, 0, LOSS, 0, 0, 0, 0.0, 0.0, loss,
             self.step, backward, NO_SHAPE, 0, BACKWARD, 0, 0, 0, 0.0, divisor, as_given,
@@ -155,8 +152,7 @@ class Recorder:
     def step_ends(self, skipped: bool = False) -> None:
         if self.writer is None:
             self.claim()
-        clock, ended = self._of_step or (self.call("elapsed"), self.call("step"))
-        self._of_step = clock, ended
+        clock, ended = self.call("elapsed"), self.call("step")
         self._rows.append(PAIR.pack(
             self.step, clock, NO_SHAPE, 0, ELAPSED, 0, 0, 0, 0.0, 0.0, time.monotonic() - self._started,
             self.step, ended, NO_SHAPE, 0, STEP, 0, 0, 0, 0.0, 0.0, 0.0 if skipped else 1.0,
@@ -235,11 +231,10 @@ class Recorder:
             if len(self._rows) > MAX_UNCLAIMED:
                 self._drop_unclaimed()
             return
-        if self._flight is not None:
-            self.land()
+        self.land()
         rows, self._rows = self._rows, []
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, []
+        if waiting:
             self._flight = depart(rows, waiting)
             if final:
                 self.land()
