@@ -13,7 +13,7 @@ from nandoctor.evidence import Bad, Crash, Evidence, Ranks, fields, gather, phas
 from nandoctor.trace.trace import Trace
 
 SURE_ENOUGH = 0.5  # contract: below it the verdict is `unknown`
-ACCUSES = 0.6  # where nothing failed: of 21 blind verdicts below it 5 were right, of 60 at 0.7 to 0.9 all but 4
+ACCUSES = 0.6  # where nothing failed: of 21 blind verdicts below it 5 were right, of 53 at 0.7 to 0.9 all but 3
 SHARPER = 1.4  # exponent of the odds: clues are capped and rivals share them, so that blind verdicts said too little
 SUREST = 0.97  # of 107 blind verdicts that said 0.9 or more 102 were right
 NEVER_SURER = 0.98  # what a judge may say at most; its odds must stay finite

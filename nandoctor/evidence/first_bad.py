@@ -11,15 +11,14 @@ from ..trace.trace import Trace
 from . import fields
 from .data import Data
 from .layers import graph_nodes
+from .skips import by_design, singular_to_the_end, skips_for_ever, start_of_streak
 
 MASK = "mask"  # how a birth was found: a constant of -inf, in a program with a softmax
 PHASES = ("input", "forward", "loss", "backward", "optimizer", "weights")
-WARM_UP_SKIPS = 24  # a scale of 2^16 may need 16 halvings, 2^24 needs 24: so many skips in a row are by design
 ELSEWHERE = (
     "this rank's loss and own gradients were finite: what another rank's gradients held came in as they were averaged; "
     "diagnose the folder of all ranks"
 )
-LOSSES_IN_A_ROW = 3  # the loss scale cannot make the loss itself non-finite: three in a row are no accident
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,10 @@ def gather(trace: Trace) -> Incidents:
         seen = _from_rows(trace)
         training = [seen] if seen is not None else []
     training = [_from_elsewhere(trace, bad) for bad in training]
-    counting = [bad for bad in training if not _by_design(bad)]
-    designed = [bad for bad in training if _by_design(bad)]
-    if designed and (_skips_for_ever(trace) or _singular_to_the_end(trace, designed)):
-        counting = sorted([*counting, _start_of_streak(trace, designed)], key=lambda bad: bad.step)
+    counting = [bad for bad in training if not by_design(bad)]
+    designed = [bad for bad in training if by_design(bad)]
+    if designed and (skips_for_ever(trace) or singular_to_the_end(trace, designed)):
+        counting = sorted([*counting, start_of_streak(trace, designed)], key=lambda bad: bad.step)
     evaluation = [bad for bad in found if bad.mode == "eval" or bad.alarm == "evaluation"]
     return Incidents(
         first=counting[0] if counting else None,
@@ -222,49 +221,6 @@ def _operand(item: Mapping[str, Any]) -> Operand:
 def _first_size(item: Mapping[str, Any]) -> int | None:
     sizes = fields.items(item, "shape")
     return sizes[0] if len(sizes) > 1 and isinstance(sizes[0], int) else None
-
-
-def _by_design(bad: Bad) -> bool:
-    """An overflow in half, or in scaled gradients, that a GradScaler left out. A NaN in a batch is none."""
-    return bad.skipped and (bad.phase == "backward" or (bad.dtype == "float16" and bad.phase != "input"))
-
-
-def _skips_for_ever(trace: Trace) -> bool:
-    """Whether the GradScaler never got going again: then its skips hide a real fault (E30)."""
-    done = trace.rows("step")["value"]
-    streak = _last_streak(done)
-    if streak > WARM_UP_SKIPS:
-        return True
-    scales = trace.rows("loss_scale")["value"]
-    if len(scales) and scales[-1] < 1:
-        return True
-    losses = trace.rows("loss")["value"]
-    return streak >= LOSSES_IN_A_ROW and _last_streak(np.isfinite(losses)) >= LOSSES_IN_A_ROW
-
-
-def _singular_to_the_end(trace: Trace, designed: list[Bad]) -> bool:
-    """The last steps were left out one by one, and an operation at its singular point was seen in each: it makes NaN
-    whatever the loss scale is.
-    """
-    rows = trace.rows("step")
-    streak = _last_streak(rows["value"])
-    if streak < LOSSES_IN_A_ROW:
-        return False
-    named = {bad.step for bad in designed if bad.op is not None and bad.method == "graph"}
-    return all(int(step) in named for step in rows["step"][-streak:][:LOSSES_IN_A_ROW])
-
-
-def _last_streak(values: np.ndarray[Any, Any]) -> int:
-    """How many of the last values are 0 (skipped, or not finite)."""
-    good = np.flatnonzero(values != 0)
-    return len(values) - (int(good[-1]) + 1 if len(good) else 0)
-
-
-def _start_of_streak(trace: Trace, designed: list[Bad]) -> Bad:
-    rows = trace.rows("step")
-    streak = _last_streak(rows["value"])
-    start = int(rows["step"][-streak]) if streak else 0
-    return next((bad for bad in designed if bad.step >= start), designed[-1])
 
 
 def _from_rows(trace: Trace) -> Bad | None:
