@@ -34,6 +34,7 @@ HIGH = 0.08  # height of the swing against the level of the loss: batches of one
 NO_CHANCE = 8.0  # standard deviations: the best of some hundred periods of independent losses reaches five
 IN_TURN = 0.15  # of what moves within a period: in a long run next to nothing is certain, too
 FELT = 0.08  # spread against all that was won: what hovers in the last hundredth has converged
+LATELY = 0.1  # of the run: that long ago it won something last
 NO_TREND = 0.5  # of the way, over the second half
 
 
@@ -174,6 +175,8 @@ def swings(e: Evidence) -> bool:
     zigzag = zigzags(course)
     flips = course.flips is not None and course.flips >= FLIPS
     smooth = course.flips is not None and course.flips <= SMOOTH
+    if not (zigzag or flips) and course.stalled < LATELY and course.falling < -NO_TREND / 2:
+        return False  # it rose, came back, and was never as low as at the end
     return zigzag or flips or smooth or (course.slow is not None and course.slow >= SLOW)
 
 
