@@ -15,7 +15,7 @@ from ..recording.run import Run
 from .applied import Applied, Case, Gradients, target
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
-from .patience import highest_rate, stale, waits
+from .patience import foremost, highest_rate, stale, waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
@@ -186,7 +186,8 @@ class Doctor:
         begun = time.thread_time()
         self.run.recorder.flush()
         evidence = self.evidence = gather(self.window.trace())
-        opinion = ask(evidence, {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}, self.documents)
+        settled = {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}
+        opinion = foremost(ask(evidence, settled, self.documents), self.vitals, self.run.scale)
         self.asked_s += time.thread_time() - begun
         return opinion
 
