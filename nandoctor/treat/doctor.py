@@ -65,6 +65,8 @@ class Doctor:
     weighed: int = 0  # jumps that were weighed up
     doubted: int = 0  # rates that may be too high and were weighed
     doubt_again: int = 0  # step until which none is
+    gone: set[int] = field(default_factory=set)  # optimizers whose gradients at hand are of weights that are no more
+    fresh: bool = False  # it went back, and no model has been called since
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -76,19 +78,25 @@ class Doctor:
     # --- what the hooks tell ---------------------------------------------------------------------------------
     def loss_seen(self, value: float) -> None:
         self.loss = value
+        self.gone.clear()
 
     def meet(self, optimizer: Optimizer) -> bool:
         """Whether it is a new one."""
         if any(known is optimizer for known in self.optimizers):
             return False
         self.optimizers.append(optimizer)
+        self.snapshots.met(optimizer)
         return True
 
     def before_step(self, optimizer: Optimizer, gradients: Gradients | None) -> bool:
         """True: this step is to be left out. gradients: None where a closure makes them."""
         step = self.run.recorder.step
         self.incidents = self.window.incidents
+        self.fresh = False
         self.rehearsal.step_begins()
+        if id(optimizer) in self.gone:
+            self.gone.discard(id(optimizer))
+            return True
         if self.rehearsal.copy is not None:
             return self.rehearsed(gradients)
         if self.snapshots.due(step) and self.calm():
@@ -113,9 +121,12 @@ class Doctor:
 
     def model_begins(self) -> None:
         """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
-        if self.rehearsal.copy is None and self.window.incidents != self.incidents:
-            self.incidents = self.window.incidents
+        if self.fresh:  # what was filed belongs to weights that are gone
+            self.window.forget(self.run.recorder.step)
+            self.alarms.filed = 0
+        elif self.rehearsal.copy is None and self.window.incidents != self.incidents:
             self.consult(None, "a step was left out")
+        self.incidents, self.fresh = self.window.incidents, False
 
     def models(self) -> list[nn.Module]:
         return [top for model in self.run.names.models if (top := model.ref()) is not None]
@@ -216,7 +227,8 @@ class Doctor:
         if self.policy == "advise":
             return self._advise(opinion, why)
         self._withdraw(key)
-        treatments = plan(cause, self.documents, opinion.evidence)
+        past = self.run.scalers is not None and self.run.scalers.past > 0
+        treatments = plan(cause, self.documents, opinion.evidence, past)
         known = sum(1 for each in self.tried if each.split(" ")[0] == cause)
         done = sum(1 for applied, of in self.done if of == key)
         while self.tried.get(key, 0) < len(treatments) and done < TRIES and not self._used_up() and known <= PLACES:
@@ -246,6 +258,8 @@ class Doctor:
             restore(snapshot)
             self.snapshots.forget_after(snapshot)
             self.vitals.start_anew()
+            self.gone = {id(each) for each in self.optimizers if len(self.optimizers) > 1}
+            self.fresh = True
         return snapshot
 
     def put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:

@@ -88,6 +88,8 @@ class Rounds:
     def loss(self, loss: Tensor) -> None:
         if loss.numel() == 1 and measurable(loss):
             value = self.run.scaled_losses.get(id(loss))
+            if self.run.scalers is not None:
+                self.run.scalers.of_scaled = value is not None
             value = item(detach(loss)) if value is None else value
             self.doctor.loss_seen(value)
             if self.checks is not None and math.isfinite(value):
@@ -96,6 +98,8 @@ class Rounds:
             torch.set_anomaly_enabled(True, False)  # it would raise in backward; the recording names the operation
 
     def early(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.run.scalers is not None:
+            self.run.scalers.stepping(optimizer)
         for call in self.doctor.each("early"):
             call(optimizer)
 

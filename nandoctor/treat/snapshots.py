@@ -62,6 +62,14 @@ class Snapshots:
         self.spent += time.monotonic() - begun
         return True
 
+    def met(self, optimizer: Optimizer) -> None:
+        """An optimizer before its first step: what it moves is still as it was when the others were copied."""
+        for one in self.kept:
+            held = {id(ref()) for ref, _ in one.tensors}
+            new = [parameter for parameter in parameters_of([optimizer]) if id(parameter) not in held]
+            one.tensors += [(weakref.ref(parameter), detach(parameter).clone()) for parameter in new]
+            one.states.append((weakref.ref(optimizer), state_of(optimizer)))
+
     def before(self, step: int) -> Snapshot | None:
         """The newest from before this step, else the oldest."""
         older = [snapshot for snapshot in self.kept if snapshot.step <= step]
