@@ -30,6 +30,7 @@ CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing 
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
 AGREE = 2  # looks that must name the same cause where every number is finite ...
 PERSISTS = 6  # ... and so many steps apart, if the run seems to diverge: a peak that comes back is healthy
+DRIFTS = 8  # steps between looks at whether the loss has left its best level for good
 STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
@@ -65,6 +66,7 @@ class Doctor:
     weighed: int = 0  # jumps that were weighed up
     doubted: int = 0  # rates that may be too high and were weighed
     doubt_again: int = 0  # step until which none is
+    look_again: int = -1  # step: what one look has named another one may confirm
     gone: set[int] = field(default_factory=set)  # optimizers whose gradients at hand are of weights that are no more
     fresh: bool = False  # it went back, and no model has been called since
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
@@ -100,7 +102,7 @@ class Doctor:
         if self.rehearsal.copy is not None:
             return self.rehearsed(gradients)
         if self.snapshots.due(step) and self.calm():
-            self.snapshots.take(step, self.optimizers, self.buffers())
+            self.snapshots.take(step, self.optimizers, self.buffers(), self.vitals.best_step)
         if gradients is None:
             return self.check_up(None)
         alarm = self.alarm(gradients)
@@ -149,7 +151,7 @@ class Doctor:
         if spike and not self.awake:
             vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
         if self.loss is not None:
-            vitals.loss_is(self.loss, highest_rate(self.optimizers))
+            vitals.loss_is(self.loss, highest_rate(self.optimizers), self.run.recorder.step)
         bad = bad_loss or not gradients.finite
         vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
         if bad_loss:
@@ -172,7 +174,8 @@ class Doctor:
             why = "every batch gives one value per channel: torch would raise"
             return self.treat(Opinion(TINY_BATCH, 0.0, why, gather(self.window.trace()), True), gradients, "")
         step = self.run.recorder.step - self.window.base
-        if not (step in CHECK_UPS or (step and step % 1000 == 0)):
+        due = step in CHECK_UPS or step and step % 1000 == 0 or self.run.recorder.step == self.look_again
+        if not due and not (step % DRIFTS == 0 and self.vitals.drifted()):
             return False
         allowed = CHECK_UP_SHARE * (time.monotonic() - self.begun) + GRACE_S
         return self.consult(gradients, "") if self.asked_s < allowed else False
@@ -190,6 +193,7 @@ class Doctor:
             if waits(opinion, self.vitals, self.run.scale):
                 return weigh_rate(self, opinion, gradients)
             if not agreed:
+                self.look_again = self.run.recorder.step + PERSISTS
                 return False
         return self.treat(opinion, gradients, alarm)
 
@@ -252,7 +256,10 @@ class Doctor:
 
     def begin(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
         """Where it went back to."""
-        snapshot = target(self.snapshots, applied, self.window.base, opinion.evidence.onset.step)
+        onset = opinion.evidence.onset.step
+        if opinion.failed and opinion.evidence.bad is None and self.vitals.lost_ground():
+            onset = min(onset, self.vitals.best_step - self.window.base)  # it left its path long before that was sure
+        snapshot = target(self.snapshots, applied, self.window.base, onset)
         self.active.append(applied)
         if snapshot is not None:
             restore(snapshot)
