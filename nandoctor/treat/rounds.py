@@ -23,6 +23,7 @@ from .doctor import Doctor
 from .finite import bad_among, mend_, norms
 from .hooks import shielded
 from .ledger import Ledger, say
+from .mode import rest, wake
 from .scalers import Scalers
 from .window import Window
 
@@ -119,6 +120,7 @@ class Rounds:
         self.bad_clipped += sum(mend_(found[place]) for place in places)
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wake(self.run)  # the last step may have raised
         doctor = self.doctor
         if doctor.meet(optimizer) and doctor.policy != "advise" and several_processes():
             doctor.policy = "advise"  # two processes that decide differently would part for good
@@ -152,9 +154,12 @@ class Rounds:
         else:
             doctor.safety.before(optimizer, found)
         self._scale_rates(optimizer)
+        if type(optimizer).__module__.startswith("torch."):
+            rest(self.run)
 
     def after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What was put in place for one step goes, whatever happened to us meanwhile."""
+        wake(self.run)
         for group, lr, stood in self.rates:
             if group.get("lr") is stood or group.get("lr") == stood:
                 group["lr"] = lr
