@@ -1,6 +1,5 @@
 """The doctor: sees each step before it is taken, asks the judges when something is wrong, treats, and looks again."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from torch.optim import Optimizer
 from ..causes import CAUSES
 from ..evidence import Evidence, gather
 from ..recording.run import Run
+from .alarm import PERSISTS, alarm_of
 from .applied import Applied, Case, Gradients, target
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
-from .patience import foremost, highest_rate, stale, waits
+from .patience import foremost, stale, waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
@@ -28,10 +28,8 @@ from .window import Window
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
-AGREE = 2  # looks that must name the same cause where every number is finite ...
-PERSISTS = 6  # ... and so many steps apart, if the run seems to diverge: a peak that comes back is healthy
+AGREE = 2  # looks that must name the same cause where every number is finite, PERSISTS steps apart
 DRIFTS = 8  # steps between looks at whether the loss has left its best level for good
-STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
 PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
@@ -105,7 +103,7 @@ class Doctor:
             self.snapshots.take(step, self.optimizers, self.buffers(), self.vitals.best_step)
         if gradients is None:
             return self.check_up(None)
-        alarm = self.alarm(gradients)
+        alarm = alarm_of(self, gradients)
         if not alarm and len(self.optimizers) == 1:
             for again in self.each("again"):
                 again(self.rehearsal)
@@ -118,7 +116,7 @@ class Doctor:
         assert self.rehearsal.copy is not None
         self.rehearsal.copy.loss_seen(self.loss)
         if gradients is not None:
-            self.alarm(gradients)
+            alarm_of(self, gradients)
         return False
 
     def model_begins(self) -> None:
@@ -139,32 +137,6 @@ class Doctor:
     def calm(self) -> bool:
         vitals = self.vitals
         return not (self.awake or vitals.bad_in_a_row or vitals.loss.high() or vitals.norm.high())
-
-    def alarm(self, gradients: Gradients) -> str:
-        """What is wrong with this step, in words; "" for nothing."""
-        vitals = self.vitals
-        bad_loss = self.loss is not None and not math.isfinite(self.loss)
-        spike = False
-        if self.loss is not None:
-            spike = vitals.loss.add(self.loss)
-        spike = vitals.norm.add(gradients.total) or spike
-        if spike and not self.awake:
-            vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
-        if self.loss is not None:
-            vitals.loss_is(self.loss, highest_rate(self.optimizers), self.run.recorder.step)
-        bad = bad_loss or not gradients.finite
-        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
-        if bad_loss:
-            return "the loss is not finite"
-        if not gradients.finite:
-            return "gradients are not finite"
-        if spike:
-            self.awake = STAYS_AWAKE
-            return "the loss or the gradients jumped"
-        if self.awake:
-            self.awake = STAYS_AWAKE if self.agreed[1] and self.agreed[1] < PERSISTS else self.awake - 1
-            return "after a jump"
-        return ""
 
     # --- the judges ------------------------------------------------------------------------------------------
     def check_up(self, gradients: Gradients | None) -> bool:
