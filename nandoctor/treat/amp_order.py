@@ -14,6 +14,7 @@ from .hooks import before_clip
 from .patched import patched_method
 
 MOST = 0.9  # as in causes/amp_misuse.py
+FEW, HALF = 5, 0.5
 CLIPS = 3
 
 
@@ -22,6 +23,8 @@ def mended(case: Case) -> Applied | None:
     if case.run.scalers is None:
         return None
     if calls is not None and calls.seen_steps and calls.stepped_scaled >= MOST * calls.seen_steps:
+        return unscaled_before_step(case)
+    if calls is not None and calls.beside >= FEW and calls.beside >= HALF * calls.steps:
         return unscaled_before_step(case)
     if calls is not None and calls.scaled and (calls.unscaled_backwards or 0) >= MOST:
         return scaled_backward(case)
@@ -59,7 +62,7 @@ def unscaled_before_step(case: Case) -> Applied:
     return Applied(
         treatments.AMP_ORDER, "gradients are divided by the loss scale before a direct optimizer.step()",
         "remove --active; to keep it, call scaler.step(optimizer); scaler.update()", {"kind": "scaler-step"},
-        back=early(case), early=unscale,
+        back=early(case), early=unscale, upstream="amp-misuse",  # the recording sees the call, not what it is given
     )  # fmt: skip
 
 

@@ -35,11 +35,12 @@ def values_per_channel(x: Any) -> int | None:
 
 def with_running(
     run: Run, few: int, learns: bool, said: Callable[[nn.Module], None], counted: Callable[[nn.Module, int], bool],
-    alone: Callable[[Tensor], bool] = lambda _: False,
+    alone: Callable[[Tensor], bool] = lambda _: False, mostly: Callable[[nn.Module], bool] = lambda _: False,
 ) -> Callable[[], None]:
     """Calls of a training BatchNorm on at most `few` values per channel use its running statistics.
 
     `learns`: they still go into the running statistics, slowly. `alone`: so do other inputs that are no batch.
+    `mostly`: a layer that meets such a call more often than not: what acts and what is trained must be one network.
     """
     switched: list[nn.Module] = []
     seen: dict[int, int] = {}  # by layer: batches that its statistics are made of
@@ -51,7 +52,9 @@ def with_running(
         if count is not None and not counted(module, count):
             return
         if count is None or count > few and not alone(args[0]):
-            return
+            if count is None or not mostly(module):
+                return
+            learn(module, detach(args[0]), module.momentum or 0.1)
         module.training = False
         switched.append(module)
         if learns and module.running_var is not None:
@@ -140,7 +143,7 @@ def never_one(run: Run, ledger: Any) -> None:
             "remove --active; to keep it, DataLoader(..., drop_last=True)", patch={"kind": "drop-last"},
         )  # fmt: skip
 
-    with_running(run, 1, False, said, alone.called, alone.one_sample)
+    with_running(run, 1, False, said, alone.called, alone.one_sample, alone.mostly)
 
 
 def weigh(run: Run, found: Gradients) -> None:
@@ -159,6 +162,7 @@ class Alone:
     def __init__(self) -> None:
         self.ones: Counter[int] = Counter()
         self.more: dict[int, int] = {}  # by layer: what its last ordinary batch held
+        self.times: Counter[int] = Counter()  # by layer: ordinary batches
         self.share = 1.0  # of the step at hand
         self.on = True
         self.met = False  # a layer at which torch would have raised
@@ -174,10 +178,15 @@ class Alone:
         """Whether it is ours to answer."""
         if count > 1:
             self.more[id(module)] = count
+            self.times[id(module)] += 1
         else:
             self.ones[id(module)] += 1
             self.share = 1 / self.more.get(id(module), 1)
         return self.on
+
+    def mostly(self, module: nn.Module) -> bool:
+        ones = self.ones[id(module)]
+        return ones >= ALWAYS and ones > self.times[id(module)]
 
     def always(self) -> bool:
         return any(times >= ALWAYS and module not in self.more for module, times in self.ones.items())

@@ -12,7 +12,7 @@ from ..recording.stats import detach
 from .applied import Case
 from .finite import norms
 from .ledger import Ledger
-from .rehearsal import Rehearsal, best_of, search, sound
+from .rehearsal import Rehearsal, behind, best_of, ends_of, search, sound
 from .snapshots import restore
 from .vitals import SURE, rises
 
@@ -102,7 +102,7 @@ class Cut:
         if not self.settled or self.case.run.recorder.step - self.began < self.review:
             return
         self.review *= 2
-        settle(self.case, rehearsal, self.take, NEAR, harmful)
+        settle(self.case, rehearsal, self.take, NEAR, harmful, stays=True)
 
     def _look(self) -> None:
         vitals = self.case.vitals
@@ -163,11 +163,17 @@ def harmful(losses: list[float]) -> bool:
 
 def settle(
     case: Case, rehearsal: Rehearsal, take: Callable[[float], None], far: float,
-    lower: Callable[[list[float]], bool] | None = None,
+    lower: Callable[[list[float]], bool] | None = None, stays: bool = False,
 ) -> None:
-    """Take the multiple that fared best in the copies, and say so; nothing where none were made."""
+    """Take the multiple that fared best in the copies, and say so; nothing where none were made.
+
+    `stays`: what is in force goes on unless another is surely better.
+    """
     found = search(rehearsal, take, far, lower)
     best = best_of(found) if found else None
+    if stays and found and best is not None and sound(found[1.0]):
+        ends = ends_of({times: found[times] for times in (1.0, best)})
+        best = best if behind(ends[1.0], ends[best]) > SURE else 1.0
     if found is None or best is None:
         return
     take(best)

@@ -1,6 +1,6 @@
 """What a model is given: NaN and Inf replaced, samples and entries that are far too loud brought back to the usual."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
@@ -25,8 +25,9 @@ RAW = 30.0  # a column this far from 0 with a spread of its own was never normal
 
 def replace(case: Case) -> Applied | None:
     """NaN and Inf in inputs: each becomes the mean of its column in the batch, 0 where it has none."""
-    bad = case.evidence.bad
-    if bad is None or bad.phase not in ("input", "forward"):
+    bad, data = case.evidence.bad, case.evidence.data
+    given = case.cause == "bad-input-data" and data is not None and data.model_inputs_bad
+    if bad is None or bad.phase not in ("input", "forward") and not given:
         return None  # labels that are out of range, or all ignored, are no NaN to replace
     stops = [on_inputs(case.run, without_nonfinite), on_batches(batch_without_nonfinite)]
     return Applied(
@@ -117,10 +118,10 @@ class Scales:
 
 @dataclass
 class Tamer:
-    known: dict[tuple[int, str], Scales] = field(default_factory=dict)
+    known: dict[tuple[Hashable, str], Scales] = field(default_factory=dict)
     loud_at: int = -1  # step
 
-    def __call__(self, tensor: Tensor, key: tuple[int, str]) -> Tensor | None:
+    def __call__(self, tensor: Tensor, key: tuple[Hashable, str]) -> Tensor | None:
         if not measurable(tensor) or tensor.dim() < 1 or tensor.shape[0] < 1:
             return None
         fixed = without_nonfinite(tensor)
@@ -132,6 +133,11 @@ class Tamer:
             scales = self.known[key] = learn(x)
         tamed = apart(x, scales)
         return fixed if tamed is None else tamed
+
+
+def alike(module: nn.Module) -> Hashable:
+    """A target network, an average of the weights: what is given to a copy is measured by the same scales."""
+    return type(module), tuple(parameter.shape for parameter in module.parameters())
 
 
 class Usual:
@@ -218,7 +224,7 @@ def tame(case: Case) -> Applied | None:
     tamer, quiet, ledger = Tamer(), Series(), Ledger(case.run.recorder)
 
     def change(tensor: Tensor, module: nn.Module, path: str) -> Tensor | None:
-        tamed = tamer(detach(tensor), (id(module), path))
+        tamed = tamer(detach(tensor), (alike(module), path))
         if tamed is not None and float(tamed.abs().max()) * VERY_LOUD < float(tensor.abs().max()):
             tamer.loud_at = case.run.recorder.step
         return tamed

@@ -1,6 +1,5 @@
 """The doctor: sees each step before it is taken, asks the judges when something is wrong, treats, and looks again."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from torch.optim import Optimizer
 from ..causes import CAUSES
 from ..evidence import Evidence, gather
 from ..recording.run import Run
+from .alarm import PERSISTS, alarm_of
 from .applied import Applied, Case, Gradients, target
 from .ledger import Ledger
 from .opinion import Opinion, Trial, ask, key_of
-from .patience import highest_rate, stale, waits
+from .patience import foremost, stale, waits
 from .plans import UNKNOWN, plan
 from .rehearsal import Rehearsal
 from .safety import Safety
@@ -28,9 +28,8 @@ from .window import Window
 CHECK_UPS = (1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 90, 120, 150, 200, 300, 400, 600, 900, 1400, 2000)  # then every 1,000
 CHECK_UP_SHARE = 0.02  # of the run may go into asking the judges while nothing is wrong
 GRACE_S = 1.0  # of processor time, that a short run has in any case: the first 40 looks
-AGREE = 2  # looks that must name the same cause where every number is finite ...
-PERSISTS = 6  # ... and so many steps apart, if the run seems to diverge: a peak that comes back is healthy
-STAYS_AWAKE = 12  # steps after a spike in which the judges are asked: they want to see whether the loss comes back
+AGREE = 2  # looks that must name the same cause where every number is finite, PERSISTS steps apart
+DRIFTS = 8  # steps between looks at whether the loss has left its best level for good
 JUDGED_AFTER = 25  # steps without an alarm: the treatment has helped
 TRIES = 3  # treatments for one cause at one place
 PLACES = 4  # of one cause: a second operation that leaves its domain is a fault of its own
@@ -65,6 +64,9 @@ class Doctor:
     weighed: int = 0  # jumps that were weighed up
     doubted: int = 0  # rates that may be too high and were weighed
     doubt_again: int = 0  # step until which none is
+    look_again: int = -1  # step: what one look has named another one may confirm
+    gone: set[int] = field(default_factory=set)  # optimizers whose gradients at hand are of weights that are no more
+    fresh: bool = False  # it went back, and no model has been called since
     agreed: tuple[str, int, int] = ("", 0, 0)  # cause, looks in a row, since which step
     asked_s: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -76,26 +78,32 @@ class Doctor:
     # --- what the hooks tell ---------------------------------------------------------------------------------
     def loss_seen(self, value: float) -> None:
         self.loss = value
+        self.gone.clear()
 
     def meet(self, optimizer: Optimizer) -> bool:
         """Whether it is a new one."""
         if any(known is optimizer for known in self.optimizers):
             return False
         self.optimizers.append(optimizer)
+        self.snapshots.met(optimizer)
         return True
 
     def before_step(self, optimizer: Optimizer, gradients: Gradients | None) -> bool:
         """True: this step is to be left out. gradients: None where a closure makes them."""
         step = self.run.recorder.step
         self.incidents = self.window.incidents
+        self.fresh = False
         self.rehearsal.step_begins()
+        if id(optimizer) in self.gone:
+            self.gone.discard(id(optimizer))
+            return True
         if self.rehearsal.copy is not None:
             return self.rehearsed(gradients)
         if self.snapshots.due(step) and self.calm():
-            self.snapshots.take(step, self.optimizers, self.buffers())
+            self.snapshots.take(step, self.optimizers, self.buffers(), self.vitals.best_step)
         if gradients is None:
             return self.check_up(None)
-        alarm = self.alarm(gradients)
+        alarm = alarm_of(self, gradients)
         if not alarm and len(self.optimizers) == 1:
             for again in self.each("again"):
                 again(self.rehearsal)
@@ -108,14 +116,17 @@ class Doctor:
         assert self.rehearsal.copy is not None
         self.rehearsal.copy.loss_seen(self.loss)
         if gradients is not None:
-            self.alarm(gradients)
+            alarm_of(self, gradients)
         return False
 
     def model_begins(self) -> None:
         """The model is called: was there an incident after which no step was taken? A guard or a GradScaler skips."""
-        if self.rehearsal.copy is None and self.window.incidents != self.incidents:
-            self.incidents = self.window.incidents
+        if self.fresh:  # what was filed belongs to weights that are gone
+            self.window.forget(self.run.recorder.step)
+            self.alarms.filed = 0
+        elif self.rehearsal.copy is None and self.window.incidents != self.incidents:
             self.consult(None, "a step was left out")
+        self.incidents, self.fresh = self.window.incidents, False
 
     def models(self) -> list[nn.Module]:
         return [top for model in self.run.names.models if (top := model.ref()) is not None]
@@ -127,32 +138,6 @@ class Doctor:
         vitals = self.vitals
         return not (self.awake or vitals.bad_in_a_row or vitals.loss.high() or vitals.norm.high())
 
-    def alarm(self, gradients: Gradients) -> str:
-        """What is wrong with this step, in words; "" for nothing."""
-        vitals = self.vitals
-        bad_loss = self.loss is not None and not math.isfinite(self.loss)
-        spike = False
-        if self.loss is not None:
-            spike = vitals.loss.add(self.loss)
-        spike = vitals.norm.add(gradients.total) or spike
-        if spike and not self.awake:
-            vitals.level, self.jumped = vitals.reached(), self.run.recorder.step
-        if self.loss is not None:
-            vitals.loss_is(self.loss, highest_rate(self.optimizers))
-        bad = bad_loss or not gradients.finite
-        vitals.bad_in_a_row = vitals.bad_in_a_row + 1 if bad else 0
-        if bad_loss:
-            return "the loss is not finite"
-        if not gradients.finite:
-            return "gradients are not finite"
-        if spike:
-            self.awake = STAYS_AWAKE
-            return "the loss or the gradients jumped"
-        if self.awake:
-            self.awake = STAYS_AWAKE if self.agreed[1] and self.agreed[1] < PERSISTS else self.awake - 1
-            return "after a jump"
-        return ""
-
     # --- the judges ------------------------------------------------------------------------------------------
     def check_up(self, gradients: Gradients | None) -> bool:
         """Causes that raise no alarm: at set steps, as long as it costs next to nothing."""
@@ -161,7 +146,8 @@ class Doctor:
             why = "every batch gives one value per channel: torch would raise"
             return self.treat(Opinion(TINY_BATCH, 0.0, why, gather(self.window.trace()), True), gradients, "")
         step = self.run.recorder.step - self.window.base
-        if not (step in CHECK_UPS or (step and step % 1000 == 0)):
+        due = step in CHECK_UPS or step and step % 1000 == 0 or self.run.recorder.step == self.look_again
+        if not due and not (step % DRIFTS == 0 and self.vitals.drifted()):
             return False
         allowed = CHECK_UP_SHARE * (time.monotonic() - self.begun) + GRACE_S
         return self.consult(gradients, "") if self.asked_s < allowed else False
@@ -179,6 +165,7 @@ class Doctor:
             if waits(opinion, self.vitals, self.run.scale):
                 return weigh_rate(self, opinion, gradients)
             if not agreed:
+                self.look_again = self.run.recorder.step + PERSISTS
                 return False
         return self.treat(opinion, gradients, alarm)
 
@@ -186,7 +173,8 @@ class Doctor:
         begun = time.thread_time()
         self.run.recorder.flush()
         evidence = self.evidence = gather(self.window.trace())
-        opinion = ask(evidence, {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}, self.documents)
+        settled = {cause.id for cause in CAUSES if self._settled(cause.id, evidence)}
+        opinion = foremost(ask(evidence, settled, self.documents), self.vitals, self.run.scale)
         self.asked_s += time.thread_time() - begun
         return opinion
 
@@ -215,7 +203,8 @@ class Doctor:
         if self.policy == "advise":
             return self._advise(opinion, why)
         self._withdraw(key)
-        treatments = plan(cause, self.documents, opinion.evidence)
+        past = self.run.scalers is not None and self.run.scalers.past > 0
+        treatments = plan(cause, self.documents, opinion.evidence, past)
         known = sum(1 for each in self.tried if each.split(" ")[0] == cause)
         done = sum(1 for applied, of in self.done if of == key)
         while self.tried.get(key, 0) < len(treatments) and done < TRIES and not self._used_up() and known <= PLACES:
@@ -239,12 +228,17 @@ class Doctor:
 
     def begin(self, applied: Applied, opinion: Opinion) -> Snapshot | None:
         """Where it went back to."""
-        snapshot = target(self.snapshots, applied, self.window.base, opinion.evidence.onset.step)
+        onset = opinion.evidence.onset.step
+        if opinion.failed and opinion.evidence.bad is None and self.vitals.lost_ground():
+            onset = min(onset, self.vitals.best_step - self.window.base)  # it left its path long before that was sure
+        snapshot = target(self.snapshots, applied, self.window.base, onset)
         self.active.append(applied)
         if snapshot is not None:
             restore(snapshot)
             self.snapshots.forget_after(snapshot)
             self.vitals.start_anew()
+            self.gone = {id(each) for each in self.optimizers if len(self.optimizers) > 1}
+            self.fresh = True
         return snapshot
 
     def put_in_force(self, applied: Applied, opinion: Opinion, why: str) -> bool:

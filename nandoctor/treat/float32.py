@@ -47,7 +47,9 @@ def tolerant(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 NOT_COMPUTED = frozenset(  # hand a tensor on, or are not about its values
     ("", "to", "half", "float", "type", "bfloat16", "backward", "detach", "item", "dtype", "shape", "size", "view",
-     "reshape", "__get__", "__set__", "requires_grad_", "copy_", "set_data", "is_floating_point", "dim", "numel")
+     "reshape", "get", "set", "grad", "zero", "clone", "is_leaf", "retain_grad", "register_hook", "stride", "is_sparse",
+     "element_size", "is_complex", "is_contiguous", "storage", "untyped_storage", "data_ptr",
+     "requires_grad_", "copy_", "set_data", "is_floating_point", "dim", "numel")
 )  # fmt: skip
 
 
@@ -106,6 +108,8 @@ def anywhere(case: Case) -> Applied | None:
         return None
 
     def rule(op: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if op in NOT_COMPUTED and op not in CASTS:
+            return func(*args, **kwargs)
         if op in softmax.ATTENTION:
             return func(*args, **{**kwargs, **softmax.opened_masks(kwargs)})
         if op in softmax.SOFTMAXES:

@@ -22,13 +22,17 @@ class Rules(TorchFunctionMode):
         super().__init__()
         self.run = run
         self.rules: list[tuple[frozenset[str] | None, Rule]] = []
+        self.resting = False
+        self.known: dict[str, str] = {}  # by the name of a torch function: what people call it
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         guard = self.run.recorder.guard
         if guard.on and not getattr(guard._inside, "busy", False):
             name = getattr(func, "__name__", "")
-            op = SINGULAR.get(name) or public_function(name)
+            op = self.known.get(name)
+            if op is None:
+                op = self.known[name] = SINGULAR.get(name) or public_function(name)
             for ops, rule in self.rules:
                 if ops is None or op in ops:
                     return rule(op, func, args, kwargs)
@@ -54,6 +58,21 @@ def in_force(run: Run, ops: frozenset[str] | None, rule: Rule) -> Callable[[], N
             run.rules = None
 
     return stop
+
+
+def rest(run: Run) -> None:
+    """An optimizer of torch's is about to step: hundreds of calls, and none of the program's."""
+    rules = run.rules
+    if rules is not None and not rules.resting and in_main_thread():
+        remove(rules)
+        rules.resting = True
+
+
+def wake(run: Run) -> None:
+    rules = run.rules
+    if rules is not None and rules.resting and in_main_thread():
+        rules.resting = False
+        push(rules)
 
 
 def user_line() -> tuple[str, int] | None:

@@ -11,6 +11,9 @@ from .plans import plan
 
 SURE_ENOUGH = 0.5  # as in diagnosis.py: below it the verdict is unknown
 
+SEEN = 0.9  # a mistake that was seen need not wait behind one that is read from a size
+HARM = ("dead-relu", "vanishing-gradients", "loss-plateau")  # what becomes of layers that a wrong size tore
+
 AT_A_PLACE = ("unsafe-op", "masked-softmax", "fp16-overflow")  # causes of which a program may have several
 
 
@@ -33,6 +36,7 @@ class Opinion:
     because: str
     evidence: Evidence
     failed: bool
+    harm: bool = False  # what a wrong size does to a network was seen, too
 
     @property
     def key(self) -> str:
@@ -47,16 +51,17 @@ def key_of(cause: str, e: Evidence) -> str:
     return f"{cause} {bad.op} {bad.file}:{bad.line}"
 
 
-def ask(e: Evidence, settled: set[str], documents: bool) -> Opinion | None:
-    """The likeliest cause that a treatment can help, if the judges are sure enough of one."""
+def ask(e: Evidence, settled: set[str], documents: bool) -> list[Opinion]:
+    """The causes that a treatment can help and of which the judges are sure enough, the likeliest first."""
     answers = [(cause.id, cause.judge(e)) for cause in CAUSES if cause.id not in settled]
+    harm = any(name in HARM and isinstance(v, Verdict) and v.confidence >= SURE_ENOUGH for name, v in answers)
     able = [
         (answer.confidence, name, answer)
         for name, answer in answers
         if isinstance(answer, Verdict) and answer.confidence >= SURE_ENOUGH and plan(name, documents, e)
     ]
-    if not able:
-        return None
-    confidence, cause, answer = max(able, key=lambda one: one[0])
-    because = answer.evidence[0].fact if answer.evidence else answer.summary
-    return Opinion(cause, confidence, because, e, failed(e))
+    has_failed = failed(e) if able else False
+    return [
+        Opinion(name, sure, answer.evidence[0].fact if answer.evidence else answer.summary, e, has_failed, harm)
+        for sure, name, answer in sorted(able, key=lambda one: -one[0])
+    ]

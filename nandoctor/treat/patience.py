@@ -8,7 +8,7 @@ from ..causes import treatments
 from ..causes.data_outlier import LOUD
 from ..causes.optimizer_epsilon import FAR, endless, unaveraged
 from ..evidence import Evidence
-from .opinion import Opinion, Trial
+from .opinion import SEEN, Opinion, Trial
 from .plans import UNKNOWN
 from .vitals import Vitals
 
@@ -23,9 +23,19 @@ def waits(opinion: Opinion, vitals: Vitals, scale: float | None = None) -> bool:
     scaled = opinion.cause == "fp16-underflow" and scale is not None and scale >= SCALED
     if opinion.failed or e.bad is not None or not (scaled or by_size(opinion.cause, e)):
         return False
-    if torn(e) and vitals.doubled():
+    if torn(e) and vitals.doubled() or opinion.harm and opinion.cause == "data-outlier":
         return False
     return vitals.learning() is not False
+
+
+def foremost(opinions: list[Opinion], vitals: Vitals, scale: float | None = None) -> Opinion | None:
+    """The likeliest; but a mistake that was seen before one that has to wait."""
+    for place, opinion in enumerate(opinions):
+        if opinion.confidence < SEEN and place:
+            break
+        if not waits(opinion, vitals, scale):
+            return opinion
+    return opinions[0] if opinions else None
 
 
 def by_size(cause: str, e: Evidence) -> bool:

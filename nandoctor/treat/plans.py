@@ -83,11 +83,14 @@ AT_ONCE = 5  # steps: first weights that fail a run fail it by then
 MAY_FOLLOW = ("unsafe-op", "exploding-gradients", "masked-softmax", "fp16-overflow", UNKNOWN)  # may be of second rank
 
 
-def plan(cause: str, documents: bool, e: Evidence) -> Plan:
-    """Empty for a cause that no treatment at run time can help: then nothing is done."""
+def plan(cause: str, documents: bool, e: Evidence, past: bool = False) -> Plan:
+    """Empty for a cause that no treatment at run time can help: then nothing is done.
+
+    past: a step was taken past the GradScaler that had scaled its loss.
+    """
     if not documents or cause not in MEASURED:
         found = MEASURED.get(cause, ())
-        return (*beneath(e), *found) if cause in MAY_FOLLOW else found
+        return (*beneath(e, past), *found) if cause in MAY_FOLLOW else found
     if cause == UNKNOWN:
         return tuple((name, DOCUMENTS[name]) for name in OF_UNKNOWN)
     known = next(found for found in CAUSES if found.id == cause)
@@ -95,9 +98,11 @@ def plan(cause: str, documents: bool, e: Evidence) -> Plan:
     return tuple((name, DOCUMENTS[name]) for name in names if name is not None)
 
 
-def beneath(e: Evidence) -> Plan:
+def beneath(e: Evidence, past: bool = False) -> Plan:
     """What lies beneath an operation that left its domain or its type: weights or data that no operation can bear."""
     weights, given, optimizer = e.weights, e.data, e.optimizer
+    if past and e.onset.step <= AT_ONCE:
+        return ((treatments.AMP_ORDER, amp_order.unscaled_before_step),)
     if given is not None and (given.loudest_ratio or 0) >= VERY_LOUD:
         return (TAME,)
     far = weights is not None and (weights.worst_gain or 0) >= FAR_GAIN

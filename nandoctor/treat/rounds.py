@@ -23,6 +23,7 @@ from .doctor import Doctor
 from .finite import bad_among, mend_, norms
 from .hooks import shielded
 from .ledger import Ledger, say
+from .mode import rest, wake
 from .scalers import Scalers
 from .window import Window
 
@@ -88,6 +89,8 @@ class Rounds:
     def loss(self, loss: Tensor) -> None:
         if loss.numel() == 1 and measurable(loss):
             value = self.run.scaled_losses.get(id(loss))
+            if self.run.scalers is not None:
+                self.run.scalers.of_scaled = value is not None
             value = item(detach(loss)) if value is None else value
             self.doctor.loss_seen(value)
             if self.checks is not None and math.isfinite(value):
@@ -96,6 +99,8 @@ class Rounds:
             torch.set_anomaly_enabled(True, False)  # it would raise in backward; the recording names the operation
 
     def early(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.run.scalers is not None:
+            self.run.scalers.stepping(optimizer)
         for call in self.doctor.each("early"):
             call(optimizer)
 
@@ -115,6 +120,7 @@ class Rounds:
         self.bad_clipped += sum(mend_(found[place]) for place in places)
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        wake(self.run)  # the last step may have raised
         doctor = self.doctor
         if doctor.meet(optimizer) and doctor.policy != "advise" and several_processes():
             doctor.policy = "advise"  # two processes that decide differently would part for good
@@ -148,9 +154,12 @@ class Rounds:
         else:
             doctor.safety.before(optimizer, found)
         self._scale_rates(optimizer)
+        if type(optimizer).__module__.startswith("torch."):
+            rest(self.run)
 
     def after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What was put in place for one step goes, whatever happened to us meanwhile."""
+        wake(self.run)
         for group, lr, stood in self.rates:
             if group.get("lr") is stood or group.get("lr") == stood:
                 group["lr"] = lr

@@ -22,6 +22,8 @@ class Scalers:
         self.known: weakref.WeakSet[Any] = weakref.WeakSet()
         self.said: set[str] = set()
         self.used = False  # a program may make a new one for each step
+        self.of_scaled = False  # the last backward was called on a loss that a scaler had scaled
+        self.past = 0  # steps past a scaler that had scaled the loss: what they were given was still scaled
         self.scaled: weakref.WeakSet[Any] = weakref.WeakSet()  # scalers whose scale() was ever called
 
     def install(self, repair: bool) -> None:
@@ -41,6 +43,12 @@ class Scalers:
             if scaler.is_enabled() and scaler._scale is not None and self.stage(scaler, optimizer) == "READY":
                 return scaler
         return None
+
+    def stepping(self, optimizer: Optimizer) -> None:
+        """Any step of any optimizer is about to be taken, by its scaler or past it."""
+        if self.used and self.of_scaled and getattr(optimizer, "grad_scale", None) is None:
+            scaler = self.holding_scaled(optimizer)
+            self.past += scaler is not None and float(scaler._scale) > 1
 
     def _scales(self, scaler: Any) -> None:
         if scaler.is_enabled():

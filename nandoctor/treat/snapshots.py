@@ -43,8 +43,8 @@ class Snapshots:
             return True
         return step - self.last >= EVERY and self.spent <= TIME * (time.monotonic() - self.born)
 
-    def take(self, step: int, optimizers: list[Optimizer], buffers: list[Tensor]) -> bool:
-        """A copy of what is there now; False where it is not finite or there is no room."""
+    def take(self, step: int, optimizers: list[Optimizer], buffers: list[Tensor], best: int = -1) -> bool:
+        """A copy of what is there now; False where it is not finite or there is no room. best: a step to be kept."""
         begun = time.monotonic()
         parameters = parameters_of(optimizers)
         wanted = [*parameters, *buffers]
@@ -58,9 +58,17 @@ class Snapshots:
         states = [(weakref.ref(optimizer), state_of(optimizer)) for optimizer in optimizers]
         self.kept.append(Snapshot(step, tensors, states))
         self.last = step
-        self._thin()
+        self._thin(best)
         self.spent += time.monotonic() - begun
         return True
+
+    def met(self, optimizer: Optimizer) -> None:
+        """An optimizer before its first step: what it moves is still as it was when the others were copied."""
+        for one in self.kept:
+            held = {id(ref()) for ref, _ in one.tensors}
+            new = [parameter for parameter in parameters_of([optimizer]) if id(parameter) not in held]
+            one.tensors += [(weakref.ref(parameter), detach(parameter).clone()) for parameter in new]
+            one.states.append((weakref.ref(optimizer), state_of(optimizer)))
 
     def before(self, step: int) -> Snapshot | None:
         """The newest from before this step, else the oldest."""
@@ -82,15 +90,19 @@ class Snapshots:
                     return values
         return None
 
-    def _thin(self) -> None:
-        """The first, the newest, and between them those whose distances grow best."""
+    def _thin(self, best: int = -1) -> None:
+        """The first, the newest, the last before the best step, and those whose distances grow best."""
+        kept = self.before(best)
         while len(self.kept) > KEPT:
             newest = self.kept[-1].step
             ages = [newest - one.step for one in self.kept]
             # of two neighbours that lie close together, the older one grows into its place
             ratios = [(ages[n] + 1) / (ages[n + 1] + 1) for n in range(1, len(ages) - 1)]
             place = min(range(len(ratios)), key=lambda n: ratios[n])
-            del self.kept[place + 2 if ratios[place] < SPACING and place + 2 < len(self.kept) - 1 else place + 1]
+            out = place + 2 if ratios[place] < SPACING and place + 2 < len(self.kept) - 1 else place + 1
+            if self.kept[out] is kept:
+                out = out + 1 if out + 2 < len(self.kept) else out - 1
+            del self.kept[out]
 
 
 def restore(snapshot: Snapshot) -> None:

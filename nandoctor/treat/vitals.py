@@ -60,13 +60,14 @@ class Vitals:
     losses: int = 0
     best: float = math.inf  # the lowest level of LATE losses
     best_at: int = 0  # losses until then
+    best_step: int = 0  # and the step
     best_rate: float = 0.0  # the learning rate then
     rate: float = 0.0  # and now
     norm: Series = field(default_factory=Series)
     level: float | None = None  # of the last losses before the first jump of late
     bad_in_a_row: int = 0  # steps whose loss or gradient was not finite
 
-    def loss_is(self, value: float, rate: float = 0.0) -> None:
+    def loss_is(self, value: float, rate: float = 0.0, step: int = 0) -> None:
         self.rate = rate
         self.late.append(value)
         self.losses += 1
@@ -74,7 +75,7 @@ class Vitals:
             self.early.append(value)
         level = self.reached()
         if level is not None and level < self.best:
-            self.best, self.best_at, self.best_rate = level, self.losses, rate
+            self.best, self.best_at, self.best_rate, self.best_step = level, self.losses, rate, step
 
     def learning(self) -> bool | None:
         """The loss is surely below its start, and most of what was won is kept. None: too few losses to say."""
@@ -94,7 +95,12 @@ class Vitals:
         now, since = self.reached(), self.losses - self.best_at
         if now is None or since < DRIFT or since < self.best_at / 2 or self.rate < RISEN * self.best_rate:
             return False
-        return self.best_rate > 0 and now - self.best > LOST * (statistics.median(self.early) - self.best) > 0
+        return self.best_rate > 0 and self.lost_ground()
+
+    def lost_ground(self) -> bool:
+        """A good part of what was won has gone since the best level."""
+        now = self.reached()
+        return now is not None and now - self.best > LOST * (statistics.median(self.early) - self.best) > 0
 
     def doubled(self) -> bool:
         """The latest loss is twice the first, or more."""

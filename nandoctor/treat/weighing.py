@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import clipping, learning_rate
+from . import clipping, data, learning_rate
 from .applied import Applied, Gradients, Treat
 from .opinion import Opinion
 from .plans import UNKNOWN
@@ -23,6 +23,8 @@ OFTEN = 3  # jumps of a run that are weighed up
 PROVED = 3.0  # standard errors: nobody has named a cause, the copies alone are the proof
 SOON = 12  # steps, until which a verdict from a size alone is not weighed: a median of losses to begin with
 MISSED = 0.25  # of the way that a smaller rate comes from the first loss, by which this run has to be behind
+DWARFED = 0.1  # of this run's loss, and of where it began: data in raw units cost a healthy run time, not that much
+WEIGHED: dict[str, Treat] = {"lr-too-high": learning_rate.slower, "data-outlier": data.tame}
 CANDIDATES: tuple[Treat, ...] = (clipping.usual, learning_rate.slower)
 
 
@@ -65,26 +67,39 @@ def weigh_up(doctor: "Doctor", gradients: Gradients | None) -> bool:
 
 
 def weigh_rate(doctor: "Doctor", opinion: Opinion, gradients: Gradients | None) -> bool:
-    """The rate seems too high, yet the loss falls: would it fall surely farther from the start with a smaller one?
+    """The rate or the data seem too large, yet the loss falls: would it fall surely farther from the start otherwise?
 
     This run goes on for as many steps as the copy takes from the start: it is ahead by those it has behind it.
     """
     vitals, step = doctor.vitals, doctor.run.recorder.step
-    if opinion.cause != "lr-too-high" or gradients is None or step - doctor.window.base < SOON or not vitals.early:
+    treat = WEIGHED.get(opinion.cause)
+    if treat is None or gradients is None or step - doctor.window.base < SOON or not vitals.early:
         return False
     if not decides_alone(doctor) or step < doctor.doubt_again or doctor.doubted >= OFTEN:
         return False
     doctor.doubt_again, doctor.doubted = 2 * step, doctor.doubted + 1
-    applied = learning_rate.slower(doctor.case(opinion, gradients, ""))
-    if applied is None or (losses := doctor.rehearsal.losses(partial(doctor.begin, applied, opinion))) is None:
+    case = doctor.case(opinion, gradients, "")
+
+    def otherwise() -> None:
+        """In the copy: what is put in place there is not in this process."""
+        applied = treat(case)
+        if applied is not None:
+            doctor.begin(applied, opinion)
+
+    if (losses := doctor.rehearsal.losses(otherwise)) is None:
         return doctor.rehearsal.copy is not None
     if not sound(losses):
         return False
     as_it_is = doctor.rehearsal.losses(lambda: None)
-    if as_it_is is None or sound(as_it_is) and not farther(losses, as_it_is, vitals.early[0]):
+    enough = far_below if treat is data.tame else farther
+    if as_it_is is None or sound(as_it_is) and not enough(losses, as_it_is, vitals.early[0]):
+        return False
+    applied = treat(case)
+    if applied is None:
         return False
     doctor.tried[opinion.key] = doctor.tried.get(opinion.key, 0) + 1
-    why = f"{opinion.because}; a copy of the training that began again with less came farther in {len(losses)} steps"
+    how = "data brought to scale" if treat is data.tame else "less"
+    why = f"{opinion.because}; a copy of the training that began again with {how} came farther in {len(losses)} steps"
     return doctor.put_in_force(applied, opinion, why)
 
 
@@ -101,6 +116,12 @@ def farther(these: Sequence[float], those: Sequence[float], first: float) -> boo
     gained = statistics.fmean(high) - statistics.fmean(low)
     error = math.sqrt(statistics.variance(low) / len(low) + statistics.variance(high) / len(high))
     return gained > PROVED * error and gained >= MISSED * (first - statistics.fmean(low)) > 0
+
+
+def far_below(these: Sequence[float], those: Sequence[float], first: float) -> bool:
+    """The last of these losses are a small part of the last of those."""
+    (low,), (high,) = ends_of({0: these}).values(), ends_of({0: those}).values()
+    return 0 <= statistics.fmean(low) < DWARFED * min(statistics.fmean(high), first) and max(low) < min(high)
 
 
 def comes_back(losses: Sequence[float], level: float) -> bool:

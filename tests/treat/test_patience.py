@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from clinic.opponents import fingerprint
-from nandoctor.treat.patience import STALE, stale, waits
+from nandoctor.treat.patience import STALE, foremost, stale, waits
 from nandoctor.treat.vitals import LATE, Vitals
 from tests.treat.runs import treated
 
@@ -45,11 +45,11 @@ def test_a_run_learns_that_is_surely_below_its_start_and_keeps_it(name):
     assert vitals_of(losses).learning() is expected
 
 
-def opinion(cause, failed=False, peak=0.2, loud=None):
+def opinion(cause, failed=False, peak=0.2, loud=None, harm=False, confidence=0.95):
     data = SimpleNamespace(loudest_ratio=loud)
     optimizer = SimpleNamespace(update_ratio_peak=peak, update_ratio_first=peak)
     evidence = SimpleNamespace(bad=None, data=data, optimizer=optimizer, denominator=None)
-    return SimpleNamespace(cause=cause, failed=failed, evidence=evidence)
+    return SimpleNamespace(cause=cause, failed=failed, evidence=evidence, harm=harm, confidence=confidence)
 
 
 def test_size_alone_waits_for_a_run_that_learns_or_has_hardly_begun():
@@ -66,6 +66,20 @@ def test_what_has_failed_or_is_torn_or_no_size_does_not_wait():
     assert waits(opinion("lr-too-high", peak=1.5), vitals_of([2.3, 2.1])), "zeros that became weights"
     assert not waits(opinion("data-outlier", loud=2e4), learning)
     assert not waits(opinion("gradient-accumulation-bug"), learning)
+
+
+def test_raw_data_do_not_wait_where_they_have_done_harm():
+    learning = vitals_of([*noisy(2.3), *noisy(1.8)])
+    assert not waits(opinion("data-outlier", harm=True), learning)
+    assert waits(opinion("lr-too-high", harm=True), learning)
+
+
+def test_a_mistake_that_was_seen_goes_before_a_size_that_has_to_wait():
+    learning = vitals_of([*noisy(2.3), *noisy(1.8)])
+    size, seen = opinion("data-outlier"), opinion("fp16-overflow", confidence=0.92)
+    assert foremost([size, seen], learning) is seen
+    assert foremost([size, opinion("fp16-overflow", confidence=0.6)], learning) is size
+    assert foremost([], learning) is None
 
 
 def test_subnormal_gradients_wait_where_a_loss_scale_is_held_and_nowhere_else():
