@@ -238,10 +238,9 @@ class Alarms:
     def scaler_skipped(self) -> None:
         """A GradScaler found Inf and left the step out, as designed."""
         run = self.run
-        if run.checked_gradients or not run.loss_finite:
-            run.checked_gradients = True
+        seen, run.checked_gradients = run.checked_gradients, True
+        if seen or not run.loss_finite:
             return
-        run.checked_gradients = True
         hopeless = run.recorder.settings.active and run.scale is not None and run.scale <= 1 and not self._full()
         if not hopeless and self.skipped >= MAX_SKIPPED:
             return
