@@ -23,6 +23,7 @@ Sources
 import math
 
 from ..evidence import Evidence
+from ..evidence.weights import NEXT_TO_NOTHING
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import learned_little, learned_nothing
 from .domains import half_overflow
@@ -38,12 +39,12 @@ LOUD_BIAS = 10.0  # units start within 1 of 0, whatever the rule
 HALF = 0.5  # of the expected loss: no untrained classifier is that good
 MOST = 0.5  # of the elements of all matrices: what the biases alone win does not depend on the input
 ALL = 0.9  # of the elements of all matrices, in two or more: heads and last layers of blocks may start from zeros
+ENDED = 1e-3  # gradient of the smallest matrix against the largest, as for vanishing-gradients
 POOR = 0.5  # error against that of a constant answer
 GAIN = 7.0  # std * sqrt(fan-in): Xavier 1, He 1.41; five times He is no rule's
 FAR_GAIN = 14.0  # ten times He, E5
 LOSS_OVER = 3.0  # first loss / expected: healthy 0.69 to 1.07, bad init from 3 on, E23
 FAR_OVER = 10.0  # the same for weights that are beyond the rule, but not far
-NEXT_TO_NOTHING = 0.02  # a fiftieth of Xavier in every layer: neither signal nor gradient passes two of them
 LOUDER = 10.0  # a layer with a gain of ten times He amplifies by so much, if what it makes is used as it is
 FAR_AMPLIFIES = 1e3  # ten layers of a gain of 2
 ABSURD = 1e3  # a loss that no untrained model of such data has
@@ -67,7 +68,7 @@ def judge(e: Evidence) -> Answer:
     clues = _clues(e)
     if not any(each.weight >= 2 for each in clues):
         return None
-    if weights is not None and _by_the_rule(e) and _alike(e) is None:
+    if weights is not None and _by_the_rule(e) and _alike(e) is None and not _faint(e):
         text = "every weight and bias starts as the rules have it: what grows, grows through depth"
         clues.append(clue(-4.0, text, weights.worst_gain, RULE))
     loud = weights.worst_layer if weights and (weights.worst_gain or 0) >= GAIN else None
@@ -123,13 +124,22 @@ def _far_off(e: Evidence) -> bool:
         return False
     if e.weights.worst_gain <= NEXT_TO_NOTHING:
         return e.weights.worst_gain > 0 and learned_little(e)  # a model of one layer may well start from zeros
-    if _felt(e):
+    if _felt(e) or _faint(e):
         return True
     if e.weights.worst_gain < FAR_GAIN:
         return False
     amplified = e.activations is not None and not (e.activations.amplification or 0) < LOUDER
     over = e.loss.first_over_expected if e.loss else None
     return amplified or (over is not None and not over < LOSS_OVER) or learned_little(e) or _steep(e)
+
+
+def _faint(e: Evidence) -> bool:
+    """Nearly all matrices start next to nothing, whatever the last one starts with, and it is felt: little was learned,
+    or the gradient ends on its way through them.
+    """
+    faint = e.weights.faint if e.weights is not None else None
+    ended = e.depth is not None and e.depth.ratio is not None and e.depth.ratio < ENDED
+    return faint is not None and faint[2] >= ALL and (ended or learned_little(e))
 
 
 def _felt(e: Evidence) -> bool:
@@ -189,6 +199,11 @@ def _clues(e: Evidence) -> list[Clue]:
         text += f"std * sqrt(fan-in) is {num(weights.worst_gain)}"
         found.append(clue(4.0, text, weights.worst_gain, NEXT_TO_NOTHING, 0))
         return found
+    elif weights and weights.faint is not None and _faint(e) and not failed(e):
+        name, gain, share = weights.faint
+        text = f"{percent(round(share, 2))} of the weights, {name} and more, start next to nothing: "
+        text += f"std * sqrt(fan-in) is {num(gain)} at most"
+        return [clue(4.0, text, gain, NEXT_TO_NOTHING, 0, name)]
     elif weights and weights.worst_gain is not None and _felt(e):
         text = f"{weights.worst_layer} starts with std {num(weights.worst_std)}, and the first loss shows it"
         found.append(clue(2.5, text, weights.worst_gain, RULE, 0, weights.worst_layer))

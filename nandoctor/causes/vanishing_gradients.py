@@ -27,7 +27,7 @@ from .data_outlier import saturated
 from .failure import failed
 from .remedies import nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
-from .wording import num
+from .wording import num, percent
 
 SMALL = 1e-3  # rms of the smallest matrix' gradient against the largest (AutoTrainer); healthy nets stay above 1e-2
 TINY = 1e-5
@@ -39,6 +39,7 @@ ALIKE = 0.01  # of the difference between samples is left; healthy nets keep a t
 FADED = 0.3
 FAINT = 1e-4  # gradient norm against its loss; healthy runs start above 1e-2
 DEEP = 4  # stacked recurrent layers, with no way past them
+MOSTLY_FAINT = 0.9  # of the elements of all matrices
 PRIOR = -2.0
 
 
@@ -131,6 +132,10 @@ def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
             found.append(clue(-2.0 if extreme or left else -4.0, f"it learns: {said(course)}"))
     if depth.half or (e.underflow and e.underflow.half_gradients and (e.underflow.flushed or 0) >= 0.5):
         found.append(clue(-1.5, "gradients are in half precision, which flushes small ones"))
+    faint = e.weights.faint if e.weights is not None else None
+    if faint is not None and faint[2] >= MOSTLY_FAINT:
+        text = f"{percent(round(faint[2], 2))} of the weights start next to nothing: that is what it vanishes in"
+        found.append(clue(-2.5, text, faint[2], MOSTLY_FAINT))
     if saturated(e):
         found.append(clue(-4.0, "the input is never normalised: it alone saturates the first layer"))
     if e.units is not None and e.units.dead and (e.units.dead[0].still or 0) >= 0.9 and e.units.relu:

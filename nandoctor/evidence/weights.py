@@ -22,6 +22,7 @@ AROUND = 4  # losses before and after a write
 BACK = 0.5  # of all that was won is lost at once
 WON = 0.9  # of the first loss: below it something was won that could be lost
 OFTEN = 0.1  # of the steps: what writes more often is part of the training
+NEXT_TO_NOTHING = 0.02  # std * sqrt(fan-in), a fiftieth of Xavier's: neither signal nor gradient passes two such layers
 MOVED = 0.5  # an update above half the weight: the weight after the step tells nothing about the initial one
 
 
@@ -36,6 +37,8 @@ class Weights:
     foreign_change: tuple[int, str, float] | None  # the largest: step, parameter, relative change of its norm
     foreign_writes: tuple[tuple[int, str], ...]  # (step, parameter) written by other code than the optimizer
     checkpoint_loads: tuple[tuple[int, str], ...]  # (step, load or load_state_dict)
+    faint: tuple[str, float, float] | None = None  # matrix that starts next to nothing but is not zero: name, std *
+    # sqrt(fan-in), share of the elements of all matrices that lie in such ones
     zero_layer: str | None = None  # a weight matrix that is all zeros before the first step
     zero_stays: str | None = None  # one that still is at the end, although the optimizer was to train it
     zero_share: float = 0.0  # of all elements of weight matrices: in such ones
@@ -59,6 +62,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
     constant: str | None = None
     zeros: list[int] = []
     bias: tuple[str, float] | None = None
+    faint: list[tuple[float, int, str]] = []
     for row in initial_rows:
         name, shape = _name(trace, int(row["subject"])), trace.shapes.get(int(row["shape"]), ())
         owner = kinds.get(name.rpartition(".")[0], "")
@@ -80,6 +84,8 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         if not owner.startswith(FAN_IN):  # a log of a spread, say, starts around its own level: at most half the range
             std = min(std, (float(row["high"]) - float(row["low"])) / 2)
         gain = std * math.sqrt(fan_in) if not table else std if std > TABLE else math.nan
+        if 0 < gain <= NEXT_TO_NOTHING and not table:
+            faint.append((gain, int(row["subject"]), name))
         if math.isfinite(gain) and (worst is None or gain > worst[0]):
             worst = (gain, name, std, max(abs(float(row["low"])), abs(float(row["high"]))))
     bad = initial_rows[(initial_rows["flags"] & BAD) != 0]
@@ -94,6 +100,7 @@ def gather(trace: Trace, losses: Series = EMPTY) -> Weights | None:
         foreign_change=_largest_change(trace, foreign),
         foreign_writes=tuple(_events(trace, foreign)),
         checkpoint_loads=tuple(loads),
+        faint=(faint[0][2], max(faint)[0], _share(trace, initial_rows, [s for _, s, _ in faint])) if faint else None,
         zero_layer=zero,
         zero_stays=next((_name(trace, s) for s in stuck), None),
         zero_share=_share(trace, initial_rows, stuck),

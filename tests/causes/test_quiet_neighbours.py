@@ -223,3 +223,21 @@ def test_a_target_that_was_made_of_a_bad_input_is_not_the_first(tmp_path):
             optimizer.step()
 
     assert diagnosed(tmp_path, program).verdict == "bad-input-data"
+
+
+def normalised(std):
+    """Three hidden layers behind normalisations, drawn with `std`; the head as torch draws it."""
+    hidden = [nn.Linear(6, 48), nn.Linear(48, 48), nn.Linear(48, 48)]
+    for layer in hidden:
+        nn.init.normal_(layer.weight, std=std)
+        nn.init.zeros_(layer.bias)
+    parts = [part for layer in hidden for part in (layer, nn.LayerNorm(48), nn.ReLU())]
+    return nn.Sequential(*parts, nn.Linear(48, 1))
+
+
+def test_all_hidden_layers_next_to_nothing_are_a_bad_initialization_whatever_the_head_is(tmp_path):
+    assert diagnosed(tmp_path, lambda: train(normalised(1e-12), 150, 0.02, optimizer=torch.optim.SGD)).verdict == "bad-initialization"
+
+
+def test_hidden_layers_that_a_normalisation_lifts_are_healthy(tmp_path):
+    assert diagnosed(tmp_path, lambda: train(normalised(1e-2), 150, 0.02, optimizer=torch.optim.SGD)).verdict == "healthy"
