@@ -3,7 +3,8 @@
 What happens
     float16 has no number above 65504. A larger activation, attention score, square
     or sum is stored as Inf; the next subtraction, softmax or normalisation turns it
-    into NaN. The same value is nothing special in float32 or bfloat16.
+    into NaN. The same value is nothing special in float32 or bfloat16. A constant
+    beyond it, as -1e9 for a mask, ends the run with an error.
 
 How to tell it from its neighbours
     In lr-too-high the loss grows first and float32 would fail as well. An overflow
@@ -41,11 +42,16 @@ ABSORBED = 0.92  # seen; what was to be normalised by it became 0
 SWALLOWED = 0.8  # the 0 was seen, not the Inf
 CONVERTED = 0.7
 CONVERTS = re.compile(r"\.float\(\)|\.to\((dtype=)?torch\.float32\)|\.type\(torch\.float32\)")
+REFUSED = re.compile(r"value cannot be converted to type \S*Half without overflow")
+CRASHED = 0.95  # torch says it in words
 FAR_WEIGHTS = 14.0  # ten times He: weights that would overflow in half at once
 
 
 def judge(e: Evidence) -> Answer:
     bad = e.bad
+    if e.crash is not None and REFUSED.search(e.crash.message):
+        what = f"{e.crash.type}: {e.crash.message.strip().splitlines()[0][:160]}"
+        return Verdict(CRASHED, "A number beyond 65504 was to become a float16.", (Fact(what, layer=e.crash.layer),))
     if bad is None:
         return _absorbed(e) or _swallowed(e)
     if bad.phase == "input":
@@ -151,6 +157,8 @@ def _must_overflow(bad: Bad) -> bool:
 def remedies(e: Evidence) -> tuple[Remedy, ...]:
     op = e.bad.op if e.bad and e.bad.op else ""
     found = [torch_docs.float32_island, torch_docs.bfloat16, nan_guide.float32]
+    if e.crash is not None and REFUSED.search(e.crash.message):
+        found.insert(0, torch_docs.smallest_of_type)
     if e.style.attention or op in ("softmax", "matmul", "bmm", "scaled_dot_product_attention"):
         found.append(nan_guide.clamp_attention)
     if half_weights(e):  # a GradScaler refuses float16 weights

@@ -185,3 +185,15 @@ def test_gradients_that_are_divided_by_the_loss_scale_again_are_misuse(tmp_path)
 @pytest.mark.parametrize("divided, clip", [(None, 1e-3), (4.0, None), (None, None)], ids=["clipped", "mean", "plain"])
 def test_gradients_that_are_small_for_another_reason_are_none(tmp_path, divided, clip):
     assert verdict(tmp_path, under_a_loss_scale(divided, clip)) != "amp-misuse"
+
+
+def test_a_mask_that_half_precision_cannot_hold_ends_the_run_and_is_named(tmp_path):
+    net = mlp(6, 6)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    with pytest.raises(RuntimeError), nandoctor.record(tmp_path / "run.parquet", quiet=True) as recording:
+        for _ in range(3):
+            x = torch.randn(8, 6)
+            with torch.autocast("cpu", dtype=torch.float16):
+                scores = net(x).masked_fill(x > 0, -1e9)
+            descend(optimizer, scores.float().softmax(-1).square().mean())
+    assert nandoctor.diagnose(recording.path).verdict == "fp16-overflow"

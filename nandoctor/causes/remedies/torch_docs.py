@@ -9,6 +9,7 @@ from .this_run import accumulated, half_weights, rate
 
 DOCS = "https://docs.pytorch.org/docs/stable"
 AMP, AMP_EXAMPLES = f"{DOCS}/amp.html", f"{DOCS}/notes/amp_examples.html"
+TYPES = f"{DOCS}/type_info.html"
 AUTOGRAD, RANDOMNESS, OPTIM = f"{DOCS}/notes/autograd.html", f"{DOCS}/notes/randomness.html", f"{DOCS}/optim.html"
 FIRST_SCALE = 65536.0  # GradScaler's default
 LARGEST_SCALE = 2.0**24  # every gradient above 0.004 is Inf then
@@ -28,6 +29,12 @@ def bfloat16(e: Evidence) -> Remedy:
         None,
         code_lines.bfloat16(e),
     )
+
+
+def smallest_of_type(e: Evidence) -> Remedy:
+    """A constant that every type holds, for masks that are added or filled in."""
+    code = "scores.masked_fill(mask, torch.finfo(scores.dtype).min)"
+    return Remedy("Take the mask's constant from the type", "-1e9 -> torch.finfo(x.dtype).min", TYPES, None, code)
 
 
 def float32_island(e: Evidence) -> Remedy:

@@ -21,6 +21,7 @@ from .values import Graph, describe, is_leaf, order
 GOOD, MASKED, BAD, UNKNOWN = "good", "masked", "bad", "unknown"  # masked: nothing worse than a deliberate -inf
 SAFE = 1e30  # sums and differences of values below it stay finite in float32
 HALF_SAFE = 3e4  # and in float16
+ALMOST_ZERO = 1e-4  # a divisor beyond it makes no Inf of what is ordinary, in float16 neither
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Search:
             masked = self._masked_rows(node, below)
             if masked:
                 return Found(node, "operation", None, operands, masked, path=path), []
-        if unknown and (kind not in DOMAIN or self.state[node] != BAD):
+        if unknown and (kind not in DOMAIN or self.state[node] != BAD or self._divides_in_bounds(node, kind)):
             return None, unknown  # what it was given may have been bad already
         if self.state[node] == UNKNOWN and kind in CARRIERS:
             return None, []
@@ -154,6 +155,15 @@ class Search:
         masked = kind in LINEAR and any(state == MASKED for _, _, state in below)  # a sum of -inf: where is it from?
         certain = not unknown and not masked and self.state[node] == BAD
         return Found(node, "operation", None, operands, certain=certain, path=path), []
+
+    def _divides_in_bounds(self, node: Any, kind: str) -> bool:
+        """A division by a known number that is neither 0 nor next to it makes nothing that it was not given."""
+        by = self.values.input(node, 1) if kind == "Div" and len(node.next_functions) > 1 else None
+        if by is None and kind == "Div":
+            by = self.graph.saved(node, "other")
+        if isinstance(by, (int, float)):
+            by = torch.as_tensor(float(by))
+        return isinstance(by, Tensor) and by.numel() > 0 and bool((by.detach().abs() > ALMOST_ZERO).all())
 
     def _operands(self, node: Any, kind: str) -> list[Operand]:
         names = inputs_of(kind)
