@@ -186,6 +186,18 @@ def zigzags(course: Course) -> bool:
     return course.autocorrelation is not None and course.autocorrelation <= min(ZIGZAG, chance)
 
 
+def pulled(e: Evidence) -> bool:
+    """Batches of sorted targets, and one in ten of the late ones costs more than the first did: what the others teach
+    is wrong for it.
+    """
+    span, loss = e.data.target_span if e.data is not None else None, e.loss
+    if span is None or span > UNMIXED or e.bad is not None or loss is None:
+        return False
+    if loss.late_high is None or loss.early is None:
+        return False
+    return loss.steps >= FEW_STEPS and 0 < loss.early < loss.late_high
+
+
 def beating(e: Evidence) -> Course | None:
     """The course of a loss that one frequency carries: its swing is the noise, whatever the blocks say."""
     course = e.course

@@ -82,6 +82,11 @@ def judge(e: Evidence) -> Answer:
 def _flat(e: Evidence) -> Answer:
     """Not some units but all of them: a ReLU of what is never above 0 ends every gradient at one place."""
     flow = e.flow
+    if flow is not None and flow.silenced is not None and e.units is not None and e.units.relu and learned_little(e):
+        text = f"the outputs of {flow.silenced}, the last layer, are never above 0, and its gradient is exactly 0"
+        clues = [clue(4.0, f"{text}, in every batch", layer=flow.silenced), *_course(e)]
+        clues += [*outranked(e), *from_the_start(e)]
+        return weigh(PRIOR, clues, f"A ReLU behind the last layer is silent: {text}.")
     if flow is None or flow.blocked is None or e.units is None or not e.units.relu or not learned_little(e):
         return None
     text = f"{flow.before or 'the next layer'} gets a gradient and {flow.blocked}, one further from the loss, exactly 0"

@@ -71,6 +71,8 @@ def judge(e: Evidence) -> Answer:
 
 def _gradients(e: Evidence, under: Underflow) -> list[Clue]:
     found: list[Clue] = []
+    if under.dtype == "bfloat16":
+        return found  # its range is that of float32: a gradient that is 0 in it is 0
     if under.flushed is not None and under.flushed >= FLUSHED:
         text = f"{percent(round(under.flushed, 3))} of the gradients that are left are subnormal in {under.dtype}"
         found.append(clue(2.5 if under.flushed >= MANY_FLUSHED else 1.5, text, under.flushed, FLUSHED))

@@ -22,7 +22,6 @@ from ..evidence import Course, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, Cause, Remedy
 from .course import (
-    FEW_STEPS,
     FLIPS,
     HIGH,
     IN_TURN,
@@ -34,6 +33,7 @@ from .course import (
     in_turn,
     no_better_than_constant,
     periodic,
+    pulled,
     readable,
     swings,
     unmixed,
@@ -54,7 +54,7 @@ PRIOR = -1.0
 def judge(e: Evidence) -> Answer:
     if unmixed(e) and not non_finite(e) and not settled(e) and e.course is not None:
         course, clues = e.course, [*_order(e)]
-    elif e.course is not None and _pulled(e):
+    elif e.course is not None and pulled(e) and not failed(e):
         course, clues = e.course, [*_sorted(e)]
     elif failed(e) or not (swings(e) or periodic(e) or in_turn(e)):
         return None
@@ -75,20 +75,10 @@ def _order(e: Evidence) -> list[Clue]:
 
 def _sorted(e: Evidence) -> list[Clue]:
     span = e.data.target_span if e.data is not None else None
-    if span is None or span > UNMIXED or not (swings(e) or _pulled(e)):
+    if span is None or span > UNMIXED or not (swings(e) or pulled(e)):
         return []
     text = f"the targets of a batch span {percent(round(span, 2))} of all: they are sorted, and each batch pulls away"
     return [clue(2.5, text, span, UNMIXED)]
-
-
-def _pulled(e: Evidence) -> bool:
-    """Batches of sorted targets, and one in ten of the late ones costs more than the first did: what the others teach
-    is wrong for it. So wide a swing is no level that blocks of losses could tell.
-    """
-    span, loss = e.data.target_span if e.data is not None else None, e.loss
-    if span is None or span > UNMIXED or loss is None or loss.late_high is None or loss.early is None or failed(e):
-        return False
-    return loss.steps >= FEW_STEPS and 0 < loss.early < loss.late_high and readable(e) is None
 
 
 def _width(e: Evidence, course: Course) -> list[Clue]:

@@ -4,7 +4,7 @@ What happens
     Loss, gradients and weights are finite, and the loss stays where it is: a
     learning rate far too small or decayed too soon, layers that no optimizer moves,
     labels that do not belong to their inputs, a graph that is cut, an output that
-    cannot express the target.
+    cannot express the target, answers and targets whose shapes are broadcast.
 
 How to tell it from its neighbours
     vanishing-gradients, dead-relu, fp16-underflow and loss-oscillation have traces
@@ -68,6 +68,7 @@ NAMED = 0.8  # a neighbour that is as sure has a trace of its own
 PLAIN = 2.0  # an optimizer that was not given the model: no statistic of the loss is needed
 ALL_ZERO = 0.7  # a margin that is kept from the start would be 0, too
 NO_STEP = 0.85  # a program may measure gradients alone
+CROSSED = 0.95  # the shapes were seen
 IDLE = 0.8  # a model may be frozen by leaving it out
 PRIOR = -1.5
 
@@ -87,6 +88,11 @@ def judge(e: Evidence) -> Answer:
         return Verdict(IDLE, f"A model that stays as it was: {what}.", (Fact(what, 0.0),))
     if failed(e):
         return None
+    if e.crossed is not None:
+        n = e.crossed.rows
+        what = f"answers [{n}, 1] and targets [{n}] become [{n}, {n}]: each answer is compared with every target"
+        facts = (Fact(what, n, step=e.crossed.step),)
+        return Verdict(CROSSED, f"The loss pulls all answers to the mean of the targets: {what}.", facts)
     if answers_tell_nothing(e) and e.exchanged is not None:
         what = "the loss stays what it was when the answers of a batch are exchanged among its samples"
         clues = [clue(3.0, f"{what}: they tell nothing of the targets", e.exchanged.tie, UNTIED)]
@@ -237,6 +243,8 @@ def remedies(e: Evidence) -> tuple[Remedy, ...]:
     decayed = trained is not None and trained.lr_late is not None and trained.lr_late < DECAYED
     hot = ratio is not None and ratio >= HOT_RATIO
     ladder = [torch_docs.check_graph, torch_docs.all_parameters] if untrained else []
+    if e.crossed is not None:
+        ladder.insert(0, torch_docs.one_shape)
     if e.dynamics is not None and (e.dynamics.uphill or 0) >= SURELY_UPHILL:
         ladder.insert(0, torch_docs.downhill)
     if decayed:

@@ -22,7 +22,7 @@ Sources
 from ..evidence import Depth, Evidence
 from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
-from .course import LITTLE, learned, learned_little, learned_nothing, made_alike, readable, said
+from .course import LITTLE, learned, learned_little, learned_nothing, made_alike, pulled, readable, said
 from .data_outlier import saturated
 from .failure import failed
 from .remedies import nan_guide, nan_root_cause, papers
@@ -49,7 +49,7 @@ def judge(e: Evidence) -> Answer:
         return None
     if depth is None:
         return CannotSay("vanishing-gradients: no gradients of weight matrices in this trace")
-    if e.flow is not None and (e.flow.blocked or e.flow.unfed or e.flow.unreached) is not None:
+    if e.flow is not None and (e.flow.blocked or e.flow.silenced or e.flow.unfed or e.flow.unreached) is not None:
         return None  # it stops at once, with an ordinary one on the other side
     if made_alike(e) is not None:
         return None  # samples that are all alike have gradients that cancel
@@ -136,6 +136,8 @@ def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
     if faint is not None and faint[2] >= MOSTLY_FAINT:
         text = f"{percent(round(faint[2], 2))} of the weights start next to nothing: that is what it vanishes in"
         found.append(clue(-2.5, text, faint[2], MOSTLY_FAINT))
+    if pulled(e):
+        found.append(clue(-3.0, "the targets of a batch lie close together: each batch pulls at all answers alike"))
     if saturated(e):
         found.append(clue(-4.0, "the input is never normalised: it alone saturates the first layer"))
     if e.units is not None and e.units.dead and (e.units.dead[0].still or 0) >= 0.9 and e.units.relu:

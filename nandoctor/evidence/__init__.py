@@ -49,7 +49,7 @@ from .data import Data
 from .denominator import Denominator
 from .depth import Depth
 from .dynamics import Dynamics
-from .exchanged import Exchanged
+from .exchanged import Crossed, Exchanged
 from .first_bad import Bad, Incidents, Operand
 from .fit import Fit
 from .flips import Flip
@@ -153,6 +153,7 @@ class Evidence:
     turns: Turns | None = None
     spread: Spread | None = None
     exchanged: Exchanged | None = None
+    crossed: Crossed | None = None
     widens: bool = False  # batches hold twice as many classes late as early
     spoiled: tuple[str, ...] = ()  # tensors of batches that hold NaN or Inf, by name
     least_count: float | None = None  # of the targets of a Poisson likelihood, where it is below 0
@@ -208,6 +209,7 @@ def gather(trace: Trace) -> Evidence:
         turns=turns.gather(trace, losses, incidents.first.step if incidents.first else None, epoch),
         spread=spread.gather(trace),
         exchanged=exchanged.gather(trace, losses),
+        crossed=exchanged.crossed(trace),
         widens=curriculum.widens(trace),
         spoiled=made.spoiled(trace) if incidents.first is not None else (),
         least_count=counts.gather(trace),

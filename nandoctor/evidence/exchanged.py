@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.trace import Rows, Trace
+from . import fields
 from .series import Series
 from .sizes import LARGEST
 
@@ -27,6 +28,23 @@ class Exchanged:
     certain: float  # that rise in its own standard errors
     step: int  # of the last look
     since: bool  # the loss fell further after it, by more than chance: what was learned then was not looked at
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Answers [rows, 1] and targets [rows] were expanded against each other."""
+
+    loss: str
+    rows: int
+    step: int
+
+
+def crossed(trace: Trace) -> Crossed | None:
+    for note in trace.notes_of("crossed"):
+        rows, step = fields.number(note, "rows"), fields.whole(note, "step")
+        if rows is not None and math.isfinite(rows) and step is not None:
+            return Crossed(fields.words(note, "loss") or "the loss", int(rows), step)
+    return None
 
 
 def gather(trace: Trace, losses: Series) -> Exchanged | None:

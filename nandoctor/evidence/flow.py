@@ -20,6 +20,7 @@ UNROLLED = 8  # uses of one layer in a step: a recurrence
 class Flow:
     blocked: str | None  # the layer nearest to the loss whose gradient, like all behind it, is exactly 0 at every step
     before: str | None  # the one before it, whose gradient is sound
+    silenced: str | None  # the layer nearest to the loss: never above 0, and no gradient at all reaches it or another
     unfed: str | None  # weight matrix without any gradient, of a layer used over and over whose output gets one
     unreached: str | None  # the first layer: its output gets gradients, its weight never: nothing of the input comes
     through_time: float | None  # rms of the gradient at the first use of a layer / at its loudest, the smallest
@@ -39,6 +40,7 @@ def gather(trace: Trace) -> Flow | None:
     return Flow(
         blocked=blocked,
         before=before,
+        silenced=_silenced(trace, rows, rms),
         unfed=_unfed(trace, rows, rms),
         unreached=_unreached(trace, rows, rms),
         through_time=least[0] if least else None,
@@ -55,6 +57,17 @@ def _blocked(trace: Trace, rows: Rows, rms: Floats) -> tuple[str | None, str | N
     if stop is None or not loudest[stop - 1] > (SMALLEST_HALF if half else SOUND):
         return None, None
     return _name(trace, order[stop]), _name(trace, order[stop - 1])
+
+
+def _silenced(trace: Trace, rows: Rows, rms: Floats) -> str | None:
+    """What a ReLU makes of outputs that are never above 0 is the answer 0, whatever the weights are."""
+    if rms.any():
+        return None
+    last = int(rows["subject"][0])
+    outputs = trace.rows("activation")
+    outputs = outputs[(outputs["mode"] == 0) & (outputs["step"] < STEPS) & (outputs["subject"] == last)]
+    silent = len(outputs) >= FEW and bool((outputs["high"] <= 0).all()) and bool((outputs["low"] < 0).any())
+    return _name(trace, last) if silent else None
 
 
 def _unfed(trace: Trace, rows: Rows, rms: Floats) -> str | None:

@@ -153,8 +153,8 @@ def test_targets_that_a_growing_network_makes_tell_nothing_of_progress(tmp_path)
     assert verdict(tmp_path, step, steps=200) == "healthy"
 
 
-def under_a_loss_scale(divided, clip):
-    """A classifier in float16; `divided`: by the loss scale, by hand, after unscale_ has done it."""
+def under_a_loss_scale(divided, clip, unscaled=True, values=None):
+    """A classifier in float16; `divided`: by the loss scale, by hand, after unscale_ has done it; `values`: clipped."""
     net = mlp(6, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
@@ -166,7 +166,10 @@ def under_a_loss_scale(divided, clip):
         loss = functional.cross_entropy(logits.float(), x[:, :3].argmax(1))
         optimizer.zero_grad()
         scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
+        if unscaled:
+            scaler.unscale_(optimizer)
+        if values:
+            nn.utils.clip_grad_value_(net.parameters(), values)
         if divided:
             for parameter in net.parameters():
                 parameter.grad.div_(divided)
@@ -180,6 +183,10 @@ def under_a_loss_scale(divided, clip):
 
 def test_gradients_that_are_divided_by_the_loss_scale_again_are_misuse(tmp_path):
     assert verdict(tmp_path, under_a_loss_scale(4096.0, None)) == "amp-misuse"
+
+
+def test_values_clipped_while_they_are_scaled_are_misuse(tmp_path):
+    assert verdict(tmp_path, under_a_loss_scale(None, None, unscaled=False, values=0.5)) == "amp-misuse"
 
 
 @pytest.mark.parametrize("divided, clip", [(None, 1e-3), (4.0, None), (None, None)], ids=["clipped", "mean", "plain"])

@@ -1,5 +1,6 @@
 """Silent failures and their healthy neighbours: schedules, several trainings, sums of terms, curricula, zeros."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -236,8 +237,74 @@ def normalised(std):
 
 
 def test_all_hidden_layers_next_to_nothing_are_a_bad_initialization_whatever_the_head_is(tmp_path):
-    assert diagnosed(tmp_path, lambda: train(normalised(1e-12), 150, 0.02, optimizer=torch.optim.SGD)).verdict == "bad-initialization"
+    found = diagnosed(tmp_path, lambda: train(normalised(1e-12), 150, 0.02, optimizer=torch.optim.SGD))
+    assert found.verdict == "bad-initialization"
 
 
 def test_hidden_layers_that_a_normalisation_lifts_are_healthy(tmp_path):
-    assert diagnosed(tmp_path, lambda: train(normalised(1e-2), 150, 0.02, optimizer=torch.optim.SGD)).verdict == "healthy"
+    found = diagnosed(tmp_path, lambda: train(normalised(1e-2), 150, 0.02, optimizer=torch.optim.SGD))
+    assert found.verdict == "healthy"
+
+
+def columns(rows=32):
+    """Targets of shape [rows]; the model answers [rows, 1]."""
+    x = torch.randn(rows, 6)
+    return x, x[:, 0] + 0.5 * x[:, 1] * x[:, 2]
+
+
+def by_hand(answers, targets):
+    return (answers - targets).abs().mean()
+
+
+@pytest.mark.parametrize("loss_of", [functional.mse_loss, functional.smooth_l1_loss, by_hand])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_answers_that_are_compared_with_every_target_are_a_plateau(tmp_path, loss_of):
+    found = diagnosed(tmp_path, lambda: train(mlp(), 150, loss_of=loss_of, batches=columns))
+    assert found.verdict == "loss-plateau" and "[32, 32]" in found.findings[0].summary
+
+
+@pytest.mark.parametrize("loss_of", [functional.mse_loss, by_hand])
+def test_answers_of_the_targets_own_shape_are_healthy(tmp_path, loss_of):
+    def right(answers, targets):
+        return loss_of(answers.squeeze(1), targets)
+
+    assert diagnosed(tmp_path, lambda: train(mlp(), 150, loss_of=right, batches=columns)).verdict == "healthy"
+
+
+def test_several_answers_for_one_target_are_healthy(tmp_path):
+    """Quantiles: the targets alone are expanded."""
+    def pinball(answers, targets):
+        error = targets[:, None] - answers
+        shares = torch.tensor([0.1, 0.5, 0.9])
+        return torch.maximum(shares * error, (shares - 1) * error).mean()
+
+    net = mlp(out=3)
+    assert diagnosed(tmp_path, lambda: train(net, 150, loss_of=pinball, batches=columns)).verdict == "healthy"
+
+
+class Priced(nn.Module):
+    def __init__(self, bias):
+        super().__init__()
+        self.body, self.head = mlp(out=8), nn.Linear(8, 1)
+        nn.init.constant_(self.head.bias, bias)
+
+    def forward(self, x):
+        return functional.relu(self.head(self.body(x)))
+
+
+def prices(rows=32):
+    x, y = columns(rows)
+    return x, (y + 4.0)[:, None]
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_relu_behind_the_last_layer_that_never_lets_through_is_dead(tmp_path, half):
+    def program():
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            train(Priced(-6.0), 120, loss_of=lambda a, b: functional.mse_loss(a.float(), b), batches=prices)
+
+    assert diagnosed(tmp_path, program).verdict == "dead-relu"
+
+
+def test_a_relu_behind_the_last_layer_that_lets_through_is_healthy(tmp_path):
+    assert diagnosed(tmp_path, lambda: train(Priced(4.0), 120, batches=prices)).verdict == "healthy"

@@ -9,6 +9,7 @@ from .this_run import accumulated, half_weights, rate
 
 DOCS = "https://docs.pytorch.org/docs/stable"
 AMP, AMP_EXAMPLES = f"{DOCS}/amp.html", f"{DOCS}/notes/amp_examples.html"
+BROADCASTING = f"{DOCS}/notes/broadcasting.html"
 TYPES = f"{DOCS}/type_info.html"
 AUTOGRAD, RANDOMNESS, OPTIM = f"{DOCS}/notes/autograd.html", f"{DOCS}/notes/randomness.html", f"{DOCS}/optim.html"
 FIRST_SCALE = 65536.0  # GradScaler's default
@@ -88,6 +89,14 @@ def check_graph(e: Evidence) -> Remedy:
         "  # after backward: those that it does not reach"
     )
     return Remedy("Check that the loss reaches the weights", f"{change}the way to the loss", AUTOGRAD, None, code)
+
+
+def one_shape(e: Evidence) -> Remedy:
+    """Answers [N, 1] against targets [N]: broadcasting makes [N, N] of them."""
+    n = e.crossed.rows if e.crossed else "N"
+    change = f"answers [{n}, 1] -> [{n}], the shape of the targets"
+    code = "loss = criterion(output.squeeze(-1), target)"
+    return Remedy("Give answers and targets one shape", change, BROADCASTING, None, code)
 
 
 def finite_schedule(e: Evidence) -> Remedy:

@@ -36,8 +36,24 @@ def remember(run: Run, returned: list[Tensor]) -> None:
     del run.outputs[:-KEPT]
 
 
+def crossings(run: Run, nodes: list[Any]) -> Iterator[int]:
+    """Rows of answers [N, 1] from which targets [N] were taken: the difference is [N, N]."""
+    for _, difference, given, _ in _differences(run, nodes):
+        rows = len(given)
+        if rows >= FEW and tuple(given.shape) == (rows, 1) and tuple(difference.shape) == (rows, rows):
+            yield rows
+
+
 def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """(node, output, target) of every squared or absolute difference between an output of the model and a constant."""
+    for node, difference, given, subtracted in _differences(run, nodes):
+        if given.numel() == difference.numel():  # else computed further, or broadcast against the target
+            given = given.reshape(difference.shape)
+            yield node, given, given - difference if subtracted else given + difference
+
+
+def _differences(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor, bool]]:
+    """(node, what was squared or taken absolute, an output of the model in it, was something taken from it?)."""
     known = {number: kept for number, kept, version, _ in run.outputs if kept._version == version}
     for node in nodes:
         difference = _difference(node)
@@ -48,10 +64,8 @@ def residuals(run: Run, nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]
         if len(sides) != 2 or (sides[0] is None) == (sides[1] is None) or getattr(below, "_saved_alpha", 1) != 1:
             continue
         given = known.get(source(sides[0] or sides[1]))
-        if given is None or given.numel() != difference.numel():
-            continue  # computed further, or broadcast against the target
-        given, difference = given.reshape(difference.shape), detach(difference)
-        yield node, given, given - difference if sides[0] is not None else given + difference
+        if given is not None:
+            yield node, detach(difference), given, sides[0] is not None
 
 
 def picked(nodes: list[Any]) -> Iterator[tuple[Any, Tensor, Tensor]]:

@@ -33,7 +33,9 @@ def install(run: Run, alarms: Alarms, weights: Weights) -> None:
                 alarms.gradients([(w.name, w.parameter) for w in watched])
 
     def by_value(_: Any, parameters: Any, clip_value: float = 0.0, *__: Any, **___: Any) -> None:
-        recorder.value("clip", recorder.subject("clip_grad_value_", "call"), float("nan"), 0, second=float(clip_value))
+        scaled = SCALED if run.scale is not None and not run.unscaled else 0
+        subject = recorder.subject("clip_grad_value_", "call")
+        recorder.value("clip", subject, float("nan"), scaled, second=float(clip_value))
         run.clipped = True
 
     places = [torch.nn.utils, torch.nn.utils.clip_grad]

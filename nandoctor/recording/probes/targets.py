@@ -52,6 +52,8 @@ def look(run: Run, loss: Tensor) -> None:
         subject = recorder.subject(name.removesuffix("Backward0"), "loss")
         if name in PAIRS and is_plain_float(target):
             recorder.add("target", subject, measure(target), target)
+        if look and name in PAIRS and crossed(given, target):
+            recorder.said("crossed", loss=name.removesuffix("Backward0"), rows=float(max(given.shape)))
         if look and given.numel() <= LARGEST:
             row = _classes(node, given, target) if name in CLASSES else _fit(name, detach(given), detach(target))
             _add(run, subject, row, node in whole)
@@ -76,11 +78,22 @@ def _by_hand(run: Run, nodes: list[Any], whole: set[Any]) -> None:
         subject = recorder.subject("difference", "loss")
         recorder.add("target", subject, measure(target), target)
         _add(run, subject, _fit("MseLossBackward0", output, target), node in whole)
+    for rows in by_hand.crossings(run, nodes):
+        recorder.said("crossed", loss="difference", rows=float(rows))
     for node, chances, labels in by_hand.picked(nodes):
         _add(run, recorder.subject("log_softmax", "loss"), _likelihood(chances, labels), node in whole)
     for node, name, own, chance in by_hand.likelihoods(run, nodes):
         _add(run, recorder.subject(name, "loss"), _row(own, chance), node in whole)
     run.outputs.clear()
+
+
+def crossed(given: Tensor, target: Tensor) -> bool:
+    """Answers of shape [N, 1] and targets of shape [N], both expanded to [N, N]: each is compared with all others."""
+    if given.shape != target.shape or target.requires_grad:
+        return False
+    spread = [d for d in range(given.dim()) if given.shape[d] > 1 and given.stride(d) == 0 and target.stride(d) != 0]
+    other = [d for d in range(given.dim()) if given.shape[d] > 1 and given.stride(d) != 0 and target.stride(d) == 0]
+    return any(given.shape[a] == given.shape[b] >= FEW for a in spread for b in other)
 
 
 def _fit(name: str, given: Tensor, target: Tensor) -> tuple[float, float] | None:
