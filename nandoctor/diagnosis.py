@@ -92,11 +92,14 @@ def diagnose_trace(trace: Trace, muted: frozenset[str] = frozenset(), ranks: Ran
         findings = [_since(later[0], finding) for finding in _judged(gather(later[1]), muted)[0]] or findings
     findings = _with_treated(findings, evidence)
     own = findings[0].confidence if findings else 0.0
+    treated = bool(findings) and findings[0].cause in {a.cause for a in evidence.treated if a.event != "aside"}
     findings = _with_rivals(findings)
     run = _run(trace, evidence)
     if not _trained(trace, evidence) and not findings:
         raise _nothing(run)
-    sure = bool(findings) and findings[0].confidence >= SURE_ENOUGH and (failed(evidence) or own >= ACCUSES)
+    sure = bool(findings) and findings[0].confidence >= SURE_ENOUGH and (
+        failed(evidence) or own >= ACCUSES or treated
+    )
     sick = failed(evidence) or sure or (ranks is not None and ranks.desync is not None)
     return Diagnosis(
         verdict=findings[0].cause if sure else "unknown" if sick else "healthy",

@@ -111,6 +111,7 @@ NO_GRAD = 128  # seen under no_grad
 # optimizer   id, name, class, groups: [hyperparameters], step            (again when they change)
 # parallel    step, strategy (DistributedDataParallel, fully_shard)          (how the ranks train together)
 # counts      step, low: the least of the targets of a Poisson likelihood, where it is below 0
+# crossed     step, loss, rows: answers [rows, 1] were compared with targets [rows], each with all
 # autocast    step, enabled, dtype
 # graph       step, nodes: {name: count}      (autograd nodes of the first graph)
 # line        lines of the line map: file, line, text                      (so that it reads on another machine)

@@ -18,6 +18,8 @@ from nandoctor.evidence import (
     Trained,
     Underflow,
 )
+from nandoctor.evidence.crash import Crash
+from nandoctor.evidence.exchanged import Crossed
 from tests.causes.patients import HEALTHY, PATIENTS, born
 
 LADDERS = {**{cause.id: cause.remedies for cause in CAUSES}, "healthy": healthy.remedies, "unknown": unknown.remedies}
@@ -82,6 +84,9 @@ def patients() -> Iterator[Evidence]:
     yield replace(HEALTHY, optimizer=replace(OPTIMIZER, lr=float("nan"), lr_finite=False))
     yield replace(HEALTHY, depth=seen(Depth, saturating=3, smallest_layer="fc1.weight", matrices=4, half=False))
     yield replace(HEALTHY, layout=seen(Layout, parameters={"rnn.weight_hh_l8": (64, 16)}))
+    yield replace(HEALTHY, crossed=Crossed("MseLoss", 32, 0))
+    refused = "value cannot be converted to type c10::Half without overflow"
+    yield replace(HEALTHY, crash=Crash("RuntimeError", refused, "train.py", 9, None, None))
     yield Evidence(0, HEALTHY.incidents, HEALTHY.onset, HEALTHY.precision, HEALTHY.style)
 
 

@@ -110,7 +110,7 @@ def rates(make, rounds):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_factor_survives_every_scheduler_and_changes_none(name):
     doctor = SimpleNamespace(each=lambda hook: [lambda _: 0.1] if hook == "factor" else [])
-    ours = rates(SCHEDULES[name], Rounds(None, doctor))
+    ours = rates(SCHEDULES[name], Rounds(SimpleNamespace(rules=None), doctor))
 
     plain = rates(SCHEDULES[name], None)
     assert len(set(plain)) > 1
