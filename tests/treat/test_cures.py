@@ -12,7 +12,7 @@ from tests.treat.runs import treated
 CURED = {
     "nan_in_a_file": ("bad-input-data", "data", 1.1),
     "loud_samples": ("data-outlier", "data", 1.1),
-    "hot_sgd": ("lr-too-high", "learning-rate", 1.8),  # 120 steps are few to find a rate, and no hint moves one in force
+    "hot_sgd": ("lr-too-high", "learning-rate", 1.8),  # 120 steps are few to find one, and no hint moves it
     "root_of_zero": ("unsafe-op", "operations", 1.1),
     "empty_row": ("masked-softmax", "attention-logits", 1.1),
     "squares_in_half": ("fp16-overflow", "amp-order", 1.1),
