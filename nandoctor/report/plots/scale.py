@@ -29,7 +29,7 @@ def fit_y(axes: Axes, values: Floats, bottom: float, top: float) -> str:
     transform = axes.yaxis.get_transform()
     low, high = (float(v) for v in transform.transform(np.array([finite.min(), finite.max()])))
     if high - low < 1e-12 * max(abs(low), abs(high), 1e-300):
-        half = 0.5 if scale != "linear" else max(abs(high) * 0.1, 1e-12)
+        half = 0.5 * straight if scale != "linear" else max(abs(high) * 0.1, 1e-12)  # symlog counts in `straight`
         low, high = low - half, high + half
     unit = (high - low) / (top - bottom)
     with np.errstate(over="ignore", under="ignore"):
