@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -201,15 +202,14 @@ class Recorder:
         with self._claiming:  # several threads may train
             if self.writer is not None:
                 return
+            header = self.settings.header()
             try:
                 output = claimed(self.settings.output, self.settings.session)
-                writer = SpoolWriter(output, getattr(kernel, "append", None))
+                first = chain([("header", {"version": VERSION, "output": output, **header})], self._early_notes)
+                writer = SpoolWriter(output, getattr(kernel, "append", None), first)
             except OSError as error:
                 self._cannot_write(error)
                 return
-            writer.note("header", version=VERSION, output=output, **self.settings.header())
-            for kind, fields in self._early_notes:
-                writer.note(kind, **fields)
             self._early_notes.clear()
             self.writer = writer
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .schema import ROW
@@ -108,6 +108,7 @@ def _joined(folder: str, launch: str) -> bool:
 
 
 Append = Callable[[int, int, int, int, bytes], bool]  # descriptor, device, inode, bytes of a row, rows -> all written
+Note = tuple[str, Mapping[str, Any]]  # its kind, its fields
 
 
 class SpoolWriter:
@@ -116,8 +117,8 @@ class SpoolWriter:
     Where the disk takes no more, `lost` says so: the note of it goes where the reserve lay, later writes do nothing.
     """
 
-    def __init__(self, output: str, append: Append | None = None) -> None:
-        """append: writes in one go, where it can (recording/kernel.c)."""
+    def __init__(self, output: str, append: Append | None = None, first: Iterable[Note] = ()) -> None:
+        """append: writes in one go, where it can (recording/kernel.c). first: notes; a spool is whole with them."""
         self.folder = output + SUFFIX
         self._append = append
         self.lost: str | None = None  # why nothing can be written any more
@@ -128,7 +129,9 @@ class SpoolWriter:
             self._rows, self._notes = (self._opened(name, APPENDING) for name in ("rows.bin", "notes.jsonl"))
             with open(os.path.join(self.folder, RESERVE), "wb") as file:
                 file.write(bytes(RESERVED))
-        except OSError:
+            for kind, fields in first:
+                self.note(kind, **fields)
+        except BaseException:  # a signal handler of the program may raise anywhere
             for name in ("lock", "rows.bin", "notes.jsonl", RESERVE):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self.folder, name))

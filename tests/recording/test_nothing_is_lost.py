@@ -86,6 +86,38 @@ def test_a_killed_recording_is_finished_by_the_next_command(tmp_path, finish):
     assert (tmp_path / "run.parquet").is_file() and not (tmp_path / "run.parquet.spool").exists()
 
 
+@pytest.mark.parametrize("moment", ["lock", "rows.bin", "notes.jsonl", "reserve", "header", "subject"])
+def test_a_signal_handler_that_raises_as_the_spool_is_made_leaves_none_behind(tmp_path, moment):
+    """As torch's does when a worker of a DataLoader was killed."""
+    strikes = "\n".join([
+        "import signal",
+        "from _nandoctor.trace import spool",
+        "def late(number, frame):",
+        "    raise RuntimeError('a worker was killed')",
+        "signal.signal(signal.SIGUSR1, late)",
+        f"left = [{moment!r}]",
+        "def struck(event, args):",
+        "    if event == 'open' and left and str(args[0]).endswith(os.path.join('.spool', left[0])):",
+        "        left.clear()",
+        "        signal.raise_signal(signal.SIGUSR1)",
+        "def note(writer, kind, /, **fields):",
+        "    if kind in left:",
+        "        left.clear()",
+        "        signal.raise_signal(signal.SIGUSR1)",
+        "    noted(writer, kind, **fields)",
+        "sys.addaudithook(struck)",
+        "noted, spool.SpoolWriter.note = spool.SpoolWriter.note, note",
+    ])  # fmt: skip
+    call = "net(torch.randn(4, 8)).pow(2).mean().backward()"
+    script = TRAINING.replace("import sys, torch", f"import os, sys, torch\n{strikes}")
+    script = script.replace(call, f"try: {call}\n    except RuntimeError as error: print(error)")
+    recording = start(tmp_path, 20, script)
+    output, messages = recording.communicate()
+    assert recording.returncode == 0 and output.count("a worker was killed") == 1, messages
+    assert [path.name for path in tmp_path.glob("run*")] == ["run.parquet"], messages
+    assert (nandoctor.read_trace(tmp_path / "run.parquet").kind == "step").sum() == 20
+
+
 def test_a_failing_probe_is_noted_and_the_training_goes_on(tmp_path):
     broken = (
         "import sys, torch\ndef broken(tensor): raise RuntimeError('no reading today')\n"
