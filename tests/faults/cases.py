@@ -110,13 +110,26 @@ def an_exception_in_a_thread(trial: Trial) -> None:
 def an_exception_in_a_loader_worker(trial: Trial) -> None:
     trial.start(loader(trial, "raise ValueError('mine')"))
     assert trial.end() == 1 and "Caught ValueError" in trial.said()
-    trial.survives(lost=0)
+    survives_its_worker(trial)
 
 
 def a_loader_worker_killed(trial: Trial) -> None:
     trial.start(loader(trial, "os.kill(os.getpid(), signal.SIGKILL)"))
     assert trial.end() == 1  # in torch's words, or those of the connection that broke
-    trial.survives(lost=0)
+    survives_its_worker(trial)
+
+
+def survives_its_worker(trial: Trial) -> None:
+    """One that was lost with the first batches leaves no step, and words instead of a diagnosis."""
+    if trial.done():
+        trial.survives(lost=0)
+        return
+    assert not list(trial.folder.glob("*.spool")), "a spool is left"
+    traces = list(trial.folder.glob("*.parquet"))
+    assert traces == [trial.folder / "run.parquet"] or (not traces and "nothing was recorded" in trial.said()), traces
+    if traces:
+        code, words = command("diagnose", str(traces[0]))
+        assert code in (0, 1) or "NO TRAINING IN IT" in words, words
 
 
 def a_memory_error(trial: Trial) -> None:
