@@ -359,7 +359,7 @@ static PyObject *kernel_read_rows(PyObject *self, PyObject *const *args, Py_ssiz
             : (PyObject *)Py_TYPE(tensor) != args[4] ? 0 : dense(tensor, args[5], &data, &elements);
         if (readable == 1 && !missing && room != NULL) {
             const float *x = (const float *)data;
-            readable = !sample[i].stride || (elements == sample[i].elements && sample[i].count);
+            readable = !sample[i].stride || (elements == sample[i].elements && (sample[i].count || !gradients));
             for (size_t k = 0; readable && k < sample[i].count; k++)
                 *room++ = x[k * sample[i].stride];
         }

@@ -94,12 +94,21 @@ def test_samples_are_every_so_manieth_element_of_those_that_are_wanted():
 
 
 @pytest.mark.parametrize("plan, gradients", [
-    ([(5, 5, 1)], False), ([(4, 0, 1)], False), ([(4, 4, 1)], True),
-], ids=["another size", "none was there", "its gradient is gone"])
+    ([(5, 5, 1)], False), ([(4, 4, 1)], True),
+], ids=["another size", "its gradient is gone"])
 def test_a_tensor_that_is_not_as_the_samples_have_it_is_not_read(plan, gradients):
     room = torch.zeros(8)
     samples = b"".join(SAMPLE.pack(*one) for one in plan)
     assert read(b"", 0, 0, [torch.ones(4)], gradients=gradients, room=room, samples=samples) is None
+
+
+def test_a_weight_without_a_gradient_has_a_row_and_no_sample():
+    room, weight = torch.full((4,), -1.0), torch.nn.Parameter(torch.ones(4))
+    plan = SAMPLE.pack(4, 0, 1)
+    rows, _ = read(template([2]), 1, 0, [weight], torch.nn.Parameter, gradients=False, room=room, samples=plan)
+    assert len(list(ROW.iter_unpack(rows))) == 2 and room.tolist() == [-1.0] * 4
+    weight.grad = torch.ones(4)  # it has one now: another plan is needed
+    assert read(template([2]), 1, 0, [weight], room=room, samples=plan) is None
 
 
 def changes(before, after, ends):

@@ -95,7 +95,7 @@ def one_shape(e: Evidence) -> Remedy:
     """Answers [N, 1] against targets [N]: broadcasting makes [N, N] of them."""
     n = e.crossed.rows if e.crossed else "N"
     change = f"answers [{n}, 1] -> [{n}], the shape of the targets"
-    code = "loss = criterion(output.squeeze(-1), target)"
+    code = "loss = criterion(output.squeeze(-1), y)"
     return Remedy("Give answers and targets one shape", change, BROADCASTING, None, code)
 
 
