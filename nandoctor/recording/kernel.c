@@ -1,4 +1,5 @@
-/* Smallest element, largest element and L2 norm of a dense tensor in one pass over its memory.
+/* Smallest element, largest element and L2 norm of a dense tensor in one pass over its memory; rows of all tensors of an
+   optimizer, ready to be written, and what their samples tell.
 
    torch's own kernels take two passes, two results and three reads of a number for the same, and its foreach norm reads
    an L2-cached parameter at a third of the speed. Built where a C compiler is at hand when nandoctor is installed;
