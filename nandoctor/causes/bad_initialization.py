@@ -26,7 +26,7 @@ from ..evidence import Evidence
 from ..evidence.weights import NEXT_TO_NOTHING
 from .cause import Answer, Cause, Fact, Remedy, Verdict
 from .course import learned_little, learned_nothing
-from .domains import half_overflow
+from .domains import faint_weights, half_overflow
 from .failure import diverged, failed, settled
 from .remedies import nan_guide, repair_not_skip
 from .step_size import LARGE_FIRST, LOUD_RMS, first_gradient, gain_per_matrix
@@ -137,9 +137,8 @@ def _faint(e: Evidence) -> bool:
     """Nearly all matrices start next to nothing, whatever the last one starts with, and it is felt: little was learned,
     or the gradient ends on its way through them.
     """
-    faint = e.weights.faint if e.weights is not None else None
     ended = e.depth is not None and e.depth.ratio is not None and e.depth.ratio < ENDED
-    return faint is not None and faint[2] >= ALL and (ended or learned_little(e))
+    return faint_weights(e) is not None and (ended or learned_little(e))
 
 
 def _felt(e: Evidence) -> bool:

@@ -8,6 +8,7 @@ from .wording import num
 
 EXP_LIMIT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}  # log of the largest number
 HALF_LIMIT = 65504.0
+NEARLY_ALL = 0.9  # of the elements of all matrices: heads may start as they like
 EXPONENTIAL = ("exp", "expm1", "exp2", "sinh", "cosh")
 NEAR_ZERO = 1e-30  # a divisor below this makes Inf of ordinary numbers in float32
 FIRST_STEPS, TORN = 2, 0.5  # no step is before them that could tell; of the weights, in the first one
@@ -139,3 +140,9 @@ def swallowed(e: Evidence) -> bool:
     given = e.data.first_absmax if e.data is not None else None
     none = e.flow is not None and e.flow.unreached is not None
     return none and e.precision.float16 and given is not None and given < HALF_LIMIT < given * given
+
+
+def faint_weights(e: Evidence) -> tuple[str, float, float] | None:
+    """Nearly all matrices start next to nothing: one of them, the largest std * sqrt(fan-in), their share."""
+    faint = e.weights.faint if e.weights is not None else None
+    return faint if faint is not None and faint[2] >= NEARLY_ALL else None

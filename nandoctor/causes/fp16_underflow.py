@@ -34,6 +34,7 @@ from .course import (
     readable,
     said,
 )
+from .domains import NEARLY_ALL, faint_weights
 from .failure import failed
 from .remedies import nan_guide, papers, stability_guide, torch_docs
 from .remedies.this_run import half_weights
@@ -46,7 +47,6 @@ STILL = 0.5  # of the elements with a gradient: a bfloat16 run that learns moves
 SOME_STILL, MOST_STILL = 1.5, 3.5  # weight of half of the elements standing still, and of nine in ten
 ALL_ZERO = 0.3  # of the looks: nothing arrived at all
 ROUNDED_AWAY = 0.75  # what else makes a loss of 0 at a model that knows nothing may be written on purpose
-MOSTLY_FAINT = 0.9  # of the elements of all matrices
 MUCH = 0.6  # of the first loss: whatever is rounded away, enough arrives
 PRIOR = -2.0
 
@@ -82,10 +82,10 @@ def _gradients(e: Evidence, under: Underflow) -> list[Clue]:
     half = e.precision.autocast == "float16" or (e.precision.autocast is None and _converted(e, under))
     if found and not e.precision.scaler and half:
         found.append(clue(1.0, "float16 autocast runs without a GradScaler"))
-    faint = e.weights.faint if e.weights is not None else None
-    if found and faint is not None and faint[2] >= MOSTLY_FAINT:
+    faint = faint_weights(e)
+    if found and faint is not None:
         text = f"{percent(round(faint[2], 2))} of the weights start next to nothing: no type holds what passes them"
-        found.append(clue(-2.0, text, faint[2], MOSTLY_FAINT))
+        found.append(clue(-2.0, text, faint[2], NEARLY_ALL))
     scale = e.precision.scale_last
     if found and scale is not None and scale <= 1:
         found.append(clue(1.0, f"the loss scale is {num(scale)}", scale, 1))

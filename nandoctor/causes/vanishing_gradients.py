@@ -24,6 +24,7 @@ from .bookkeeping import from_the_start, outranked
 from .cause import Answer, CannotSay, Cause, Remedy
 from .course import LITTLE, learned, learned_little, learned_nothing, made_alike, pulled, readable, said
 from .data_outlier import saturated
+from .domains import NEARLY_ALL, faint_weights
 from .failure import failed
 from .remedies import nan_guide, nan_root_cause, papers
 from .weighing import Clue, clue, weigh
@@ -39,7 +40,6 @@ ALIKE = 0.01  # of the difference between samples is left; healthy nets keep a t
 FADED = 0.3
 FAINT = 1e-4  # gradient norm against its loss; healthy runs start above 1e-2
 DEEP = 4  # stacked recurrent layers, with no way past them
-MOSTLY_FAINT = 0.9  # of the elements of all matrices
 PRIOR = -2.0
 
 
@@ -132,10 +132,10 @@ def _neighbours(e: Evidence, depth: Depth) -> list[Clue]:
             found.append(clue(-2.0 if extreme or left else -4.0, f"it learns: {said(course)}"))
     if depth.half or (e.underflow and e.underflow.half_gradients and (e.underflow.flushed or 0) >= 0.5):
         found.append(clue(-1.5, "gradients are in half precision, which flushes small ones"))
-    faint = e.weights.faint if e.weights is not None else None
-    if faint is not None and faint[2] >= MOSTLY_FAINT:
+    faint = faint_weights(e)
+    if faint is not None:
         text = f"{percent(round(faint[2], 2))} of the weights start next to nothing: that is what it vanishes in"
-        found.append(clue(-2.5, text, faint[2], MOSTLY_FAINT))
+        found.append(clue(-2.5, text, faint[2], NEARLY_ALL))
     if pulled(e):
         found.append(clue(-3.0, "the targets of a batch lie close together: each batch pulls at all answers alike"))
     if saturated(e):

@@ -112,12 +112,14 @@ class Weights:
     def gradients_at_once(self, optimizer: torch.optim.Optimizer, known: Known, watched: list[Watched]) -> float | None:
         """Rows for all gradients, and their total norm; None, and no row, where they must be read one by one."""
         run, parameters = self.run, parameters_of(optimizer)
-        for anew in (False, True):
-            plan = self.plan(optimizer, known, anew)
-            read = at_once.gradients(run, plan, parameters) if plan is not None else None
-            if read is not None:
-                break
-        else:
+        plan = self.plan(optimizer, known)
+        read = at_once.gradients(run, plan, parameters) if plan is not None else None
+        if read is None:
+            other = self.plan(optimizer, known, anew=True)
+            if other is None or other is plan:  # what stopped it once would again
+                return None
+            read = at_once.gradients(run, other, parameters)
+        if read is None:
             return None
         total, samples = read
         scale = run.scale if run.scale and not run.unscaled else 1.0
